@@ -243,7 +243,9 @@ class Config(_Frozen):
         for cross in self.ranking.crosses:
             for name in cross:
                 if name not in known:
-                    raise ValueError(f"ranking.crosses names {name!r}, which is no feature: {known}")
+                    raise ValueError(
+                        f"ranking.crosses names {name!r}, which is no feature: {known}"
+                    )
         for name in self.gate.slices:
             if name not in known:
                 raise ValueError(f"gate.slices names {name!r}, which is no feature: {known}")

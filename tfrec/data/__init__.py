@@ -1,0 +1,1 @@
+"""Raw logs to canonical tables, splits, encoded arrays."""

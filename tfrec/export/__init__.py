@@ -1,0 +1,1 @@
+"""SavedModels: signatures, warm-up records, golden requests."""

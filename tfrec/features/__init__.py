@@ -1,0 +1,1 @@
+"""Feature encoding: the one place where raw columns become model inputs."""

@@ -1,0 +1,118 @@
+"""The contract that every recommender keeps.
+
+A recommender is a ``tf.keras.Model`` over *encoded* inputs: indices in place of ids (0 is padding,
+1..n known, behind them the hashed unknown). Raw ids enter and leave in ``tfrec.export``.
+
+``users`` is a dict of tensors: ``user_id`` int64 [batch], ``history`` int64 [batch, H] (item
+indices, oldest first, 0 behind) and the encoded user and context features [batch, ...]; a model
+reads what it needs of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tfrec.config import TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.retrieval.top_k import masked_top_k
+
+Users = Mapping[str, tf.Tensor]
+
+
+class Recommender(tf.keras.Model):
+    """Base of all recommenders.
+
+    A subclass is built as ``Model(data, **params)``: it takes sizes, vocabularies and the catalogue
+    from ``data`` (never the events) and its parameters by keyword. It must implement
+    ``score_catalogue`` and ``training_data``; ``score`` where a pair can be scored more cheaply than
+    a row; ``user_embedding`` and ``item_embedding`` where it has vectors; ``fold_in`` where a
+    history alone can give a user vector.
+
+    Attributes:
+        n_users, n_items: vocabulary sizes without padding.
+        history_length: H, how many recent items the model reads; 0 for none.
+        needs_validation: True where ``fit`` runs epochs that early stopping may end.
+    """
+
+    history_length: int = 0
+    needs_validation: ClassVar[bool] = True
+
+    def __init__(self, data: RetrievalData, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_users = data.n_users
+        self.n_items = data.n_items
+
+    # -- to implement -------------------------------------------------------------------------
+
+    def score_catalogue(self, users: Users) -> tf.Tensor:
+        """Scores of all items, float32 [batch, n_items]; column ``i - 1`` is item index ``i``."""
+        raise NotImplementedError
+
+    def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
+        """The batches that ``fit`` takes: one epoch of ``data.train``, shuffled by ``train.seed``."""
+        raise NotImplementedError
+
+    def compile_for(self, train: TrainConfig) -> None:
+        """Compiles with the model's usual optimizer at ``train.learning_rate``."""
+        self.compile(optimizer=tf.keras.optimizers.legacy.Adam(train.learning_rate))
+
+    # -- with defaults ------------------------------------------------------------------------
+
+    def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
+        """Scores of pairs, float32 [batch]; ``items`` int [batch] are item indices 1..n_items."""
+        scores = self.score_catalogue(users)
+        return tf.gather(scores, tf.cast(items, tf.int64) - 1, batch_dims=1)
+
+    def recommend(
+        self,
+        users: Users,
+        k: int | tf.Tensor,
+        exclude: tf.Tensor | None = None,
+        among: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The best items of each user.
+
+        Args:
+            users: see the module's docstring.
+            k: list length, scalar.
+            exclude: int [batch, E] item indices never to be returned; 0 is padding.
+            among: int [batch, A] item indices; where given, only these may be returned.
+
+        Returns:
+            Item indices int64 [batch, k] and scores float32 [batch, k], best first, equal scores by
+            lower index. Where fewer than k items are allowed the rest is index 0, score -inf.
+        """
+        return masked_top_k(self.score_catalogue(users), k, exclude, among)
+
+    def user_embedding(self, users: Users) -> tf.Tensor:
+        """Vectors of users, float32 [batch, dim].
+
+        Raises:
+            TypeError: the model has no user vectors.
+        """
+        raise TypeError(f"{type(self).__name__} has no user vectors; see 'tfrec models'")
+
+    def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Vectors of items, float32 [batch, dim]; of all items 1..n_items where none are named.
+
+        Raises:
+            TypeError: the model has no item vectors.
+        """
+        raise TypeError(f"{type(self).__name__} has no item vectors; see 'tfrec models'")
+
+    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
+        """A vector for users known by their history alone, the items held fixed.
+
+        Args:
+            history: int64 [batch, H] item indices, 0 is padding.
+
+        Returns:
+            float32 [batch, dim], comparable with ``user_embedding``.
+
+        Raises:
+            TypeError: the model cannot fold in.
+        """
+        raise TypeError(f"{type(self).__name__} cannot fold in a history; see 'tfrec models'")

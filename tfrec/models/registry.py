@@ -1,0 +1,77 @@
+"""All models by name: a model is one file plus one line here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ModelKind = Literal["retrieval", "ranking", "rating"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One line of the registry.
+
+    Attributes:
+        name: as written in the configuration.
+        kind: ``retrieval`` (catalogue scores from users), ``ranking`` (rows of features) or
+            ``rating`` (predicts a rating; also recommends by it).
+        target: ``module:class`` below ``tfrec.models``.
+        paper: the source.
+        example: parameters of a sensible configuration.
+    """
+
+    name: str
+    kind: ModelKind
+    target: str
+    paper: str
+    example: dict[str, Any]
+
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (ModelSpec("popular", "retrieval", "popular:Popular", "most events first", {}),)
+}
+
+
+def spec(name: str) -> ModelSpec:
+    """The registry line of a model.
+
+    Raises:
+        KeyError: no such model; the message names the nearest.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise KeyError(f"no model {name!r}; {hint}there are {sorted(MODELS)}")
+    return MODELS[name]
+
+
+def model_class(name: str) -> type[Any]:
+    """The class behind a name; imports its module."""
+    module, _, attribute = spec(name).target.partition(":")
+    return getattr(importlib.import_module(f"tfrec.models.{module}"), attribute)
+
+
+def build(name: str, data: Any, params: dict[str, Any] | None = None) -> Any:
+    """Builds an untrained model over ``data``.
+
+    Raises:
+        KeyError: no such model.
+        TypeError: a parameter the model does not take; the message names the known ones.
+    """
+    import inspect
+
+    cls = model_class(name)
+    params = params or {}
+    known = [
+        p.name
+        for p in inspect.signature(cls.__init__).parameters.values()
+        if p.name not in ("self", "data") and p.kind is not p.VAR_KEYWORD
+    ]
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise TypeError(f"model {name!r} takes {known}; got {unknown}; mend 'params' in the config")
+    return cls(data, **params)

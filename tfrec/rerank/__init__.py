@@ -1,0 +1,1 @@
+"""Item utility, diversity and calibration of a ranked list."""

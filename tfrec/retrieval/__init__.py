@@ -1,0 +1,1 @@
+"""Top-k indexes of stock TensorFlow operations."""

@@ -1,0 +1,1 @@
+"""Key-value storage of features and vectors."""

@@ -1,0 +1,1 @@
+"""Fitting: input pipelines, strategies, optimizers, callbacks."""
