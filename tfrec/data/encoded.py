@@ -40,7 +40,7 @@ class Interactions:
     def __post_init__(self) -> None:
         for name in ("user", "item"):
             values, size = getattr(self, name), getattr(self, f"n_{name}s")
-            if len(values) and not (1 <= values.min() and values.max() <= size):
+            if len(values) and not (values.min() >= 1 and values.max() <= size):
                 raise ValueError(
                     f"{name} indices lie in 1..{size}; got {values.min()}..{values.max()}; "
                     f"encode the ids with the vocabulary first"

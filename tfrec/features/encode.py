@@ -1,0 +1,156 @@
+"""Raw columns to encoded features: the one place of feature code, training and serving alike.
+
+The same function runs inside TFX Transform (vocabularies found by Beam), in a notebook
+(vocabularies found by Arrow) and inside every exported model. What differs is only the analyzer,
+which supplies vocabularies and moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import tensorflow as tf
+
+from tfrec.schema import HISTORY, ITEM_ID, Feature, FeatureTable
+
+Raw = Mapping[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
+
+# Smallest spread that a z-score divides by: a constant column becomes 0, not infinity.
+MIN_STD = 1e-6
+
+
+class Analyzer(Protocol):
+    """What encoding has to know of the whole training data."""
+
+    def lookup(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        """Indices of strings, int64 of the same shape: '' is 0, known 1..V, unknown behind."""
+
+    def moments(self, feature: Feature, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and standard deviation of the present values of a number, scalars float32."""
+
+    def boundaries(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        """Inner quantile boundaries of a number, float32 [<= buckets - 1], ascending."""
+
+
+def dense_strings(values: object, width: int | None) -> tf.Tensor:
+    """Strings in any layout as a dense tensor, '' where nothing is.
+
+    Args:
+        values: string [batch], [batch, 1] or [batch, n], dense, sparse or ragged.
+        width: None for one value a row, else the number of values to cut or pad a row to.
+
+    Returns:
+        string [batch], or [batch, width].
+    """
+    if isinstance(values, tf.SparseTensor):
+        values = tf.sparse.to_dense(values, default_value="")
+    elif isinstance(values, tf.RaggedTensor):
+        values = values.to_tensor(default_value="")
+    values = tf.convert_to_tensor(values)
+    if values.dtype != tf.string:
+        values = tf.strings.as_string(values)
+    if width is None:
+        if values.shape.rank == 2:
+            # A row without the value is '' even where the whole batch lacks it.
+            values = tf.pad(values, [[0, 0], [0, 1]], constant_values="")[:, 0]
+        return values
+    if values.shape.rank == 1:
+        values = values[:, tf.newaxis]
+    values = tf.pad(values[:, :width], [[0, 0], [0, width]], constant_values="")[:, :width]
+    return tf.ensure_shape(values, [None, width])
+
+
+def dense_numbers(values: object) -> tf.Tensor:
+    """Numbers in any layout as float32 [batch], NaN where nothing is."""
+    if isinstance(values, tf.SparseTensor):
+        values = tf.sparse.to_dense(tf.cast(values, tf.float32), default_value=float("nan"))
+    elif isinstance(values, tf.RaggedTensor):
+        values = tf.cast(values, tf.float32).to_tensor(default_value=float("nan"))
+    values = tf.cast(tf.convert_to_tensor(values), tf.float32)
+    if values.shape.rank == 2:
+        values = tf.pad(values, [[0, 0], [0, 1]], constant_values=float("nan"))[:, 0]
+    return values
+
+
+def tokens(text: tf.Tensor, width: int) -> tf.Tensor:
+    """Lower-case words of a text, string [batch, width], '' behind the last.
+
+    A word is a run of letters, digits or marks of any script; everything else separates.
+    """
+    lower = tf.strings.lower(text, encoding="utf-8")
+    spaced = tf.strings.regex_replace(lower, r"[^\pL\pN\pM]+", " ")
+    return dense_strings(tf.strings.split(tf.strings.strip(spaced)), width)
+
+
+def _multi(feature: Feature, values: object) -> tf.Tensor:
+    if feature.separator is not None:
+        values = tf.strings.split(dense_strings(values, None), feature.separator)
+    return dense_strings(values, feature.max_length)
+
+
+def _numeric(feature: Feature, values: object, analyzer: Analyzer) -> dict[str, tf.Tensor]:
+    number = dense_numbers(values)
+    present = tf.math.is_finite(number)
+    filled = tf.where(present, number, 0.0)
+    if feature.transform == "log":
+        filled = tf.math.log1p(tf.maximum(filled, 0.0))
+    kept = tf.where(present, filled, float("nan"))
+    boundaries = analyzer.boundaries(feature, kept)
+    bucket = 1 + tf.searchsorted(boundaries, filled, side="right", out_type=tf.int64)
+    if feature.transform != "none":
+        mean, std = analyzer.moments(feature, kept)
+        filled = (filled - mean) / tf.maximum(std, MIN_STD)
+    return {
+        feature.name: tf.where(present, filled, 0.0),
+        f"{feature.name}_bucket": tf.where(present, bucket, 0),
+    }
+
+
+def encode_one(feature: Feature, values: object, analyzer: Analyzer) -> dict[str, tf.Tensor]:
+    """One raw column to its encoded feature(s), by kind; see docs/architecture.md."""
+    if feature.kind in ("id", "categorical"):
+        return {feature.name: analyzer.lookup(feature, dense_strings(values, None))}
+    if feature.kind == "multi":
+        return {feature.name: analyzer.lookup(feature, _multi(feature, values))}
+    if feature.kind == "text":
+        words = tokens(dense_strings(values, None), feature.max_length)
+        return {feature.name: analyzer.lookup(feature, words)}
+    if feature.kind == "numeric":
+        return _numeric(feature, values, analyzer)
+    vector = tf.cast(
+        values.to_tensor() if isinstance(values, tf.RaggedTensor) else values, tf.float32
+    )
+    if isinstance(vector, tf.SparseTensor):
+        vector = tf.sparse.to_dense(vector)
+    vector = tf.where(tf.math.is_finite(vector), vector, 0.0)
+    return {feature.name: tf.ensure_shape(vector, [None, feature.dim])}
+
+
+def encode(
+    raw: Raw,
+    features: FeatureTable,
+    analyzer: Analyzer,
+    history_length: int = 0,
+) -> dict[str, tf.Tensor]:
+    """Encodes the columns that are there.
+
+    Args:
+        raw: raw columns by name; strings [batch] for ``id``, ``categorical``, ``text``; strings
+            [batch, n] for ``multi`` (or [batch] with a separator) and ``history``; numbers [batch];
+            vectors [batch, dim]. Dense, sparse or ragged.
+        features: the feature table; its features that ``raw`` lacks are left out.
+        analyzer: vocabularies and moments.
+        history_length: H; where above 0 and ``history`` is in ``raw``, its item ids are encoded.
+
+    Returns:
+        Encoded features by name; ``history`` int64 [batch, H].
+    """
+    encoded: dict[str, tf.Tensor] = {}
+    for feature in features:
+        if feature.name in raw:
+            encoded.update(encode_one(feature, raw[feature.name], analyzer))
+    if history_length > 0 and HISTORY in raw:
+        items = dense_strings(raw[HISTORY], history_length)
+        encoded[HISTORY] = analyzer.lookup(features[ITEM_ID], items)
+    return encoded
