@@ -107,9 +107,7 @@ def list_metrics(
         out[f"ndcg@{k}"] = dcg[:, k - 1] / ideal[reachable - 1]
         out[f"map@{k}"] = precision_sum[:, k - 1] / reachable
         out[f"mrr@{k}"] = np.where(first <= k, 1.0 / first, 0.0)
-        out[f"auc@{k}"] = _limited_auc(
-            count, misses_after_hits[:, k - 1], relevant, negatives, np.minimum(k, candidates)
-        )
+        out[f"auc@{k}"] = _limited_auc(count, misses_after_hits[:, k - 1], relevant, negatives, k)
     return out
 
 
@@ -118,14 +116,14 @@ def _limited_auc(
     area: np.ndarray,
     relevant: np.ndarray,
     negatives: np.ndarray,
-    length: np.ndarray,
+    k: int,
 ) -> np.ndarray:
-    """ROC area of a list cut at ``length`` [batch]; .5 where there is nothing to rank against.
+    """ROC area of lists cut at ``k``; .5 where there is nothing to rank against.
 
-    ``area`` counts, over the misses in the list, the hits before each. Behind a list that is
-    shorter than k all ranks are misses: those beyond ``negatives`` do not exist and are taken off.
+    ``area`` [batch] counts, over the misses in the list, the hits before each. Where k exceeds the
+    candidates, the ranks behind them were counted as misses too and are taken off again.
     """
-    misses = length - count
+    misses = k - count
     surplus = np.maximum(misses - negatives, 0.0)
     rest = np.maximum(negatives - misses, 0.0)
     area = area - surplus * count + rest * (count + relevant) / 2.0

@@ -32,7 +32,10 @@ class ModelSpec:
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
-    for spec in (ModelSpec("popular", "retrieval", "popular:Popular", "most events first", {}),)
+    for spec in (
+        ModelSpec("popular", "retrieval", "popular:Popular", "most users first", {}),
+        ModelSpec("ease", "retrieval", "ease:EASE", "Steck 2019, arXiv:1905.03375", {"l2": 200.0}),
+    )
 }
 
 

@@ -1,0 +1,258 @@
+"""Evaluation on the whole catalogue: every item is scored, nothing is sampled.
+
+Sampled metrics do not keep the order of models (Krichene & Rendle, KDD 2020); these are the numbers
+that decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.data.encoded import RetrievalData
+from tfrec.evaluation.metrics import check_cutoffs, list_metrics
+from tfrec.evaluation.progress import track
+from tfrec.evaluation.protocol import HeldOut, Split, block_size, blocks, held_out
+from tfrec.evaluation.result import Evaluation
+
+NEVER = float("-inf")
+
+
+def top_lists(
+    model: Any,
+    data: RetrievalData,
+    questions: HeldOut,
+    k: int,
+    *,
+    block: int | None = None,
+    max_memory_mb: float = 512,
+    progress: bool | None = None,
+    label: str = "evaluating",
+) -> np.ndarray:
+    """The best ``k`` items of every asked user.
+
+    ``model.score_catalogue`` is traced once: all blocks have the same shape (the last is padded
+    with user 0), and what was seen arrives as coordinates.
+
+    Args:
+        model: a ``Recommender``, or anything with ``score_catalogue`` and ``history_length``.
+        data: supplies the user features.
+        questions: see ``held_out``.
+        k: list length.
+        block: users at once; by default as many as ``max_memory_mb`` allows.
+        max_memory_mb: bound on the scores, their masked copy and the inputs held at a time.
+        progress: a bar on the terminal; None shows one where there is a terminal.
+        label: of the bar.
+
+    Returns:
+        int32 [n, k] item indices, equal scores by lower index, 0 where fewer than k are allowed.
+    """
+    length = int(model.history_length)
+    example = data.user_inputs(np.zeros(1, np.int32), questions.known, length)
+    row = sum(int(v[0].nbytes) for v in example.values()) + 3 * 4 * data.n_items + 8 * k
+    size = block or block_size(2 * row, max_memory_mb, len(questions.users))
+    spec = {n: tf.TensorSpec((size, *v.shape[1:]), v.dtype) for n, v in example.items()}
+    width = min(k, data.n_items)
+
+    @tf.function(input_signature=[spec, tf.TensorSpec([None, 2], tf.int32)])
+    def rank(users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
+        scores = model.score_catalogue(users)
+        never = tf.fill([tf.shape(seen)[0]], NEVER)
+        scores = tf.tensor_scatter_nd_update(scores, seen, never)
+        best = tf.math.top_k(scores, k=width, sorted=True)
+        return tf.where(best.values == NEVER, 0, best.indices + 1)
+
+    out = np.zeros((len(questions.users), k), np.int32)
+    spans = list(blocks(len(questions.users), size))
+    for start, stop in track(spans, label, progress):
+        users = np.zeros(size, np.int32)
+        users[: stop - start] = questions.users[start:stop]
+        inputs = data.user_inputs(users, questions.known, length)
+        seen = np.zeros((0, 2), np.int32)
+        if questions.exclude_seen:
+            rows, items = questions.seen(start, stop)
+            seen = np.stack([rows, items - 1], axis=1).astype(np.int32)
+        out[start:stop, :width] = rank(inputs, seen).numpy()[: stop - start]
+    return out
+
+
+def _hits(questions: HeldOut, lists: np.ndarray, n_items: int, block: int) -> np.ndarray:
+    """Bool [n, k]: which recommended items are held out."""
+    hits = np.zeros(lists.shape, bool)
+    block = max(1, min(block, len(lists)))
+    relevant = np.zeros((block, n_items + 1), bool)
+    for start, stop in blocks(len(lists), block):
+        at = questions.pairs(start, stop)
+        relevant[at] = True
+        hits[start:stop] = np.take_along_axis(relevant[: stop - start], lists[start:stop], axis=1)
+        relevant[at] = False
+    return hits
+
+
+def _evaluation(
+    name: str, split: str, questions: HeldOut, lists: np.ndarray, ks: tuple[int, ...], n_items: int
+) -> Evaluation:
+    hits = _hits(questions, lists, n_items, block=1024)
+    return Evaluation(
+        name=name,
+        split=split,
+        ks=ks,
+        users=questions.users,
+        relevant=questions.relevant,
+        candidates=questions.candidates,
+        per_user=list_metrics(hits, questions.relevant, questions.candidates, ks),
+        lists=lists,
+        held_user=questions.user,
+        held_item=questions.item,
+        n_items=n_items,
+        dropped=questions.dropped,
+    )
+
+
+def _finish(
+    evaluation: Evaluation,
+    beyond: Callable[[Evaluation], Mapping[str, float]] | None,
+    started: float,
+) -> Evaluation:
+    from dataclasses import replace
+
+    seconds = time.perf_counter() - started
+    extra = dict(beyond(evaluation)) if beyond else {}
+    return replace(evaluation, seconds=seconds, beyond=extra)
+
+
+def evaluate(
+    model: Any,
+    data: RetrievalData,
+    split: Split = "test",
+    ks: Sequence[int] = (10, 20, 100),
+    *,
+    exclude_seen: bool = True,
+    users: np.ndarray | None = None,
+    block: int | None = None,
+    max_memory_mb: float = 512,
+    progress: bool | None = None,
+    name: str = "",
+    beyond: Callable[[Evaluation], Mapping[str, float]] | None = None,
+) -> Evaluation:
+    """Measures a model on the whole catalogue.
+
+    The model is told what was known before the split (training events, with validation events for
+    ``test``) and never recommends what the user had, unless ``exclude_seen`` is False.
+
+    Args:
+        model: a ``Recommender``.
+        data: encoded data; its ``split`` is held out.
+        split: ``test`` or ``validation``.
+        ks: cut-offs of the metrics.
+        exclude_seen: see ``held_out``.
+        users: int [m], where given only these are tested.
+        block: users at once; by default what ``max_memory_mb`` allows.
+        max_memory_mb: bound on the working memory.
+        progress: a progress bar; None shows one where there is a terminal.
+        name: of the model in tables; by default its class.
+        beyond: further figures of the lists, e.g. ``tfrec.evaluation.beyond.Beyond(data)``.
+
+    Raises:
+        ValueError: nothing is held out, bad cut-offs, or a bound too small for one user.
+    """
+    ks = check_cutoffs(ks)
+    name = name or type(model).__name__
+    started = time.perf_counter()
+    questions = held_out(data, split, exclude_seen, users)
+    lists = top_lists(
+        model,
+        data,
+        questions,
+        ks[-1],
+        block=block,
+        max_memory_mb=max_memory_mb,
+        progress=progress,
+        label=f"evaluating {name}",
+    )
+    result = _evaluation(name, split, questions, lists, ks, data.n_items)
+    return _finish(result, beyond, started)
+
+
+def evaluate_lists(
+    lists: np.ndarray,
+    users: np.ndarray,
+    data: RetrievalData,
+    split: Split = "test",
+    ks: Sequence[int] = (10, 20, 100),
+    *,
+    exclude_seen: bool = True,
+    name: str = "lists",
+    beyond: Callable[[Evaluation], Mapping[str, float]] | None = None,
+) -> Evaluation:
+    """Measures lists made elsewhere (a served model, another library).
+
+    Args:
+        lists: int [m, K] item indices, best first, 0 behind a short list.
+        users: int [m], whose lists they are; each user once. Users without held-out items are
+            skipped; users with held-out items but without a list are an error.
+        data, split, ks, exclude_seen, name, beyond: as in ``evaluate``.
+
+    Raises:
+        ValueError: shapes that do not fit, indices outside the catalogue, an item twice in a list,
+            a seen item in a list although ``exclude_seen``, or users without a list.
+    """
+    ks = check_cutoffs(ks)
+    started = time.perf_counter()
+    lists, users = np.asarray(lists), np.asarray(users)
+    if lists.ndim != 2 or lists.shape[1] < ks[-1] or users.shape != lists.shape[:1]:
+        raise ValueError(
+            f"lists are [users, K] with K >= {ks[-1]} and users [users]; got {lists.shape} and "
+            f"{users.shape}; ask for longer lists or pass smaller ks"
+        )
+    if lists.size and not (lists.min() >= 0 and lists.max() <= data.n_items):
+        raise ValueError(
+            f"lists hold item indices 0..{data.n_items}; got {lists.min()}..{lists.max()}; "
+            f"encode raw ids with data.item_ids first"
+        )
+    if len(np.unique(users)) != len(users):
+        raise ValueError("users stand once each in evaluate_lists; drop the repeated rows")
+    questions = held_out(data, split, exclude_seen)
+    order = np.argsort(users)
+    at = np.searchsorted(users, questions.users, sorter=order)
+    at = order[np.minimum(at, len(users) - 1)] if len(users) else np.zeros(0, np.int64)
+    missing = questions.users[users[at] != questions.users] if len(users) else questions.users
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} users with held-out items have no list (first: {missing[:5]}); make "
+            f"lists for questions.users of tfrec.evaluation.held_out(data, {split!r})"
+        )
+    mine = lists[at, : ks[-1]].astype(np.int32)
+    ranked = np.sort(mine, axis=1)
+    if ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] > 0)).any():
+        raise ValueError("an item stands at most once in a list; some lists repeat one")
+    if exclude_seen:
+        width = data.n_items + 1
+        code = questions.users[:, None].astype(np.int64) * width + mine
+        known = questions.known
+        seen = np.isin(code, known.user.astype(np.int64) * width + known.item)
+        if seen.any():
+            raise ValueError(
+                f"{int(seen.sum())} recommended items were seen by their user before the split; "
+                f"exclude them when making the lists, or pass exclude_seen=False"
+            )
+    result = _evaluation(name, split, questions, mine, ks, data.n_items)
+    return _finish(result, beyond, started)
+
+
+def evaluate_models(
+    models: Mapping[str, Any],
+    data: RetrievalData,
+    split: Split = "test",
+    ks: Sequence[int] = (10, 20, 100),
+    **options: Any,
+) -> dict[str, Evaluation]:
+    """``evaluate`` for several models on the same questions; ``options`` as there."""
+    return {
+        name: evaluate(model, data, split, ks, name=name, **options)
+        for name, model in models.items()
+    }
