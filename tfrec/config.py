@@ -48,9 +48,11 @@ class TableMap(_Frozen):
 
     Attributes:
         file: path relative to ``data.path``; plain or gzipped CSV, TSV, or Parquet.
-        columns: canonical name -> column of the file.
+        columns: canonical name -> column of the file. ``event`` (default ``purchase``), ``weight``
+            (default 1) and ``timestamp`` (default: the order of the file) may be left out.
         separator, encoding, header: of a CSV file; ``header: false`` numbers the columns c0, c1 ...
-        timestamp_format: ``seconds``, ``milliseconds`` or a ``strptime`` pattern.
+        quoting: fields may stand in double quotes, which may hold separators and line ends.
+        timestamp_format: ``seconds``, ``milliseconds``, ``iso`` or a ``strptime`` pattern (UTC).
         rules: conditions on the raw columns.
     """
 
@@ -59,6 +61,7 @@ class TableMap(_Frozen):
     separator: str = ","
     encoding: str = "utf-8"
     header: bool = True
+    quoting: bool = True
     timestamp_format: str = "seconds"
     rules: tuple[Rule, ...] = ()
 
@@ -74,7 +77,11 @@ class DataConfig(_Frozen):
         min_rating: for rating sets: events rated below are dropped for retrieval (None keeps all).
         min_item_events, min_user_events: items, then users, with fewer events are dropped.
         max_bad_rate: share of malformed rows above which reading stops.
+        events: kinds of event that are kept, as ``[purchase]``; None keeps all.
+        keep_cold: keep users and items of the attribute files that have no event.
         rows, users_count, items_count, seed: size and seed of format ``synthetic``.
+        images: format ``synthetic`` gives each item a small PNG.
+        clicks: format ``synthetic`` adds so many click events a purchase, on average.
     """
 
     format: Literal["columns", "canonical", "synthetic", "movielens_1m", "movielens_100k", "ncf"]
@@ -86,10 +93,14 @@ class DataConfig(_Frozen):
     min_item_events: int = Field(default=1, ge=1)
     min_user_events: int = Field(default=1, ge=1)
     max_bad_rate: float = Field(default=0.01, ge=0, le=1)
+    events: tuple[str, ...] | None = None
+    keep_cold: bool = False
     rows: int = Field(default=20_000, ge=1)
     users_count: int | None = Field(default=None, ge=1)
     items_count: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
+    images: bool = False
+    clicks: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
