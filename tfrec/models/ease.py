@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec.data.encoded import RetrievalData
 from tfrec.models.base import Users
 from tfrec.models.closed_form import ClosedForm, whole_history_length
-from tfrec.models.history import history_times
+from tfrec.models.history_set import history_marks
 from tfrec.schema import HISTORY
 
 LARGEST = 30_000
@@ -48,7 +48,7 @@ class EASE(ClosedForm):
             )
         self.l2 = l2
         self.history_length = whole_history_length(data, history_length)
-        self.weights_ = self._variable("item_item", (self.n_items, self.n_items))
+        self.item_item = self._variable("item_item", (self.n_items, self.n_items))
 
     def solve(self, matrix: sp.csr_matrix) -> Mapping[str, float]:
         gram = np.asarray((matrix.T @ matrix).todense(), np.float64)
@@ -60,8 +60,9 @@ class EASE(ClosedForm):
         inverse = np.triu(inverse) + np.triu(inverse, 1).T  # only the upper half was filled
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
-        self.weights_.assign(weights.astype(np.float32))
+        self.item_item.assign(weights.astype(np.float32))
         return {"mean_abs_weight": float(np.abs(weights).mean())}
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
-        return history_times(users[HISTORY], self.weights_)
+        marks = history_marks(users[HISTORY], self.n_items)
+        return tf.sparse.sparse_dense_matmul(marks, self.item_item)
