@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,11 @@ from tfrec.evaluation.result import Evaluation
 NEVER = float("-inf")
 
 
-def top_lists(
-    model: Any,
-    data: RetrievalData,
-    questions: HeldOut,
-    k: int,
-    *,
-    block: int | None = None,
-    max_memory_mb: float = 512,
-    progress: bool | None = None,
-    label: str = "evaluating",
-) -> np.ndarray:
-    """The best ``k`` items of every asked user.
+class Ranker:
+    """Ranks the catalogue for every asked user; may be called again as the model learns.
 
-    ``model.score_catalogue`` is traced once: all blocks have the same shape (the last is padded
-    with user 0), and what was seen arrives as coordinates.
+    ``model.score_catalogue`` is traced once, whatever the number of blocks and of calls: all blocks
+    have the same shape (the last is padded with user 0), and what was seen arrives as coordinates.
 
     Args:
         model: a ``Recommender``, or anything with ``score_catalogue`` and ``history_length``.
@@ -45,39 +36,59 @@ def top_lists(
         k: list length.
         block: users at once; by default as many as ``max_memory_mb`` allows.
         max_memory_mb: bound on the scores, their masked copy and the inputs held at a time.
-        progress: a bar on the terminal; None shows one where there is a terminal.
-        label: of the bar.
-
-    Returns:
-        int32 [n, k] item indices, equal scores by lower index, 0 where fewer than k are allowed.
     """
-    length = int(model.history_length)
-    example = data.user_inputs(np.zeros(1, np.int32), questions.known, length)
-    row = sum(int(v[0].nbytes) for v in example.values()) + 3 * 4 * data.n_items + 8 * k
-    size = block or block_size(2 * row, max_memory_mb, len(questions.users))
-    spec = {n: tf.TensorSpec((size, *v.shape[1:]), v.dtype) for n, v in example.items()}
-    width = min(k, data.n_items)
 
-    @tf.function(input_signature=[spec, tf.TensorSpec([None, 2], tf.int32)])
-    def rank(users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
-        scores = model.score_catalogue(users)
-        never = tf.fill([tf.shape(seen)[0]], NEVER)
-        scores = tf.tensor_scatter_nd_update(scores, seen, never)
-        best = tf.math.top_k(scores, k=width, sorted=True)
-        return tf.where(best.values == NEVER, 0, best.indices + 1)
+    def __init__(
+        self,
+        model: Any,
+        data: RetrievalData,
+        questions: HeldOut,
+        k: int,
+        *,
+        block: int | None = None,
+        max_memory_mb: float = 512,
+    ) -> None:
+        self.data, self.questions, self.k = data, questions, k
+        self.length = int(model.history_length)
+        example = data.user_inputs(np.zeros(1, np.int32), questions.known, self.length)
+        row = sum(int(v[0].nbytes) for v in example.values()) + 3 * 4 * data.n_items + 8 * k
+        row += int(getattr(model, "bytes_per_user", 0))
+        self.block = block or block_size(2 * row, max_memory_mb, len(questions.users))
+        spec = {n: tf.TensorSpec((self.block, *v.shape[1:]), v.dtype) for n, v in example.items()}
+        width = self.width = min(k, data.n_items)
 
-    out = np.zeros((len(questions.users), k), np.int32)
-    spans = list(blocks(len(questions.users), size))
-    for start, stop in track(spans, label, progress):
-        users = np.zeros(size, np.int32)
-        users[: stop - start] = questions.users[start:stop]
-        inputs = data.user_inputs(users, questions.known, length)
-        seen = np.zeros((0, 2), np.int32)
-        if questions.exclude_seen:
-            rows, items = questions.seen(start, stop)
-            seen = np.stack([rows, items - 1], axis=1).astype(np.int32)
-        out[start:stop, :width] = rank(inputs, seen).numpy()[: stop - start]
-    return out
+        def rank(users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
+            scores = model.score_catalogue(users)
+            never = tf.fill([tf.shape(seen)[0]], NEVER)
+            scores = tf.tensor_scatter_nd_update(scores, seen, never)
+            best = tf.math.top_k(scores, k=width, sorted=True)
+            return tf.where(best.values == NEVER, 0, best.indices + 1)
+
+        self._rank = tf.function(rank, input_signature=[spec, tf.TensorSpec([None, 2], tf.int32)])
+
+    def lists(self, progress: bool | None = None, label: str = "evaluating") -> np.ndarray:
+        """The best items of every asked user under the model as it is now.
+
+        Args:
+            progress: a bar on the terminal; None shows one where there is a terminal.
+            label: of the bar.
+
+        Returns:
+            int32 [n, k] item indices, equal scores by lower index, 0 where fewer than k are
+            allowed.
+        """
+        asked = self.questions.users
+        out = np.zeros((len(asked), self.k), np.int32)
+        for start, stop in track(list(blocks(len(asked), self.block)), label, progress):
+            users = np.zeros(self.block, np.int32)
+            users[: stop - start] = asked[start:stop]
+            inputs = self.data.user_inputs(users, self.questions.known, self.length)
+            seen = np.zeros((0, 2), np.int32)
+            if self.questions.exclude_seen:
+                rows, items = self.questions.seen(start, stop)
+                seen = np.stack([rows, items - 1], axis=1).astype(np.int32)
+            out[start:stop, : self.width] = self._rank(inputs, seen).numpy()[: stop - start]
+        return out
 
 
 def _hits(questions: HeldOut, lists: np.ndarray, n_items: int, block: int) -> np.ndarray:
@@ -94,12 +105,12 @@ def _hits(questions: HeldOut, lists: np.ndarray, n_items: int, block: int) -> np
 
 
 def _evaluation(
-    name: str, split: str, questions: HeldOut, lists: np.ndarray, ks: tuple[int, ...], n_items: int
+    name: str, questions: HeldOut, lists: np.ndarray, ks: tuple[int, ...], n_items: int
 ) -> Evaluation:
     hits = _hits(questions, lists, n_items, block=1024)
     return Evaluation(
         name=name,
-        split=split,
+        split=questions.split,
         ks=ks,
         users=questions.users,
         relevant=questions.relevant,
@@ -118,8 +129,6 @@ def _finish(
     beyond: Callable[[Evaluation], Mapping[str, float]] | None,
     started: float,
 ) -> Evaluation:
-    from dataclasses import replace
-
     seconds = time.perf_counter() - started
     extra = dict(beyond(evaluation)) if beyond else {}
     return replace(evaluation, seconds=seconds, beyond=extra)
@@ -133,6 +142,8 @@ def evaluate(
     *,
     exclude_seen: bool = True,
     users: np.ndarray | None = None,
+    questions: HeldOut | None = None,
+    ranker: Ranker | None = None,
     block: int | None = None,
     max_memory_mb: float = 512,
     progress: bool | None = None,
@@ -151,6 +162,10 @@ def evaluate(
         ks: cut-offs of the metrics.
         exclude_seen: see ``held_out``.
         users: int [m], where given only these are tested.
+        questions: ``held_out(...)`` made before, to ask the same of several models; it stands in
+            for ``split``, ``exclude_seen`` and ``users``.
+        ranker: of this model, made before, to measure it again without a new trace; it brings its
+            own questions, block and list length (at least the largest cut-off).
         block: users at once; by default what ``max_memory_mb`` allows.
         max_memory_mb: bound on the working memory.
         progress: a progress bar; None shows one where there is a terminal.
@@ -163,18 +178,11 @@ def evaluate(
     ks = check_cutoffs(ks)
     name = name or type(model).__name__
     started = time.perf_counter()
-    questions = held_out(data, split, exclude_seen, users)
-    lists = top_lists(
-        model,
-        data,
-        questions,
-        ks[-1],
-        block=block,
-        max_memory_mb=max_memory_mb,
-        progress=progress,
-        label=f"evaluating {name}",
-    )
-    result = _evaluation(name, split, questions, lists, ks, data.n_items)
+    if ranker is None:
+        questions = questions or held_out(data, split, exclude_seen, users)
+        ranker = Ranker(model, data, questions, ks[-1], block=block, max_memory_mb=max_memory_mb)
+    lists = ranker.lists(progress, f"evaluating {name}")
+    result = _evaluation(name, ranker.questions, lists, ks, data.n_items)
     return _finish(result, beyond, started)
 
 
@@ -240,7 +248,7 @@ def evaluate_lists(
                 f"{int(seen.sum())} recommended items were seen by their user before the split; "
                 f"exclude them when making the lists, or pass exclude_seen=False"
             )
-    result = _evaluation(name, split, questions, mine, ks, data.n_items)
+    result = _evaluation(name, questions, mine, ks, data.n_items)
     return _finish(result, beyond, started)
 
 
@@ -252,6 +260,8 @@ def evaluate_models(
     **options: Any,
 ) -> dict[str, Evaluation]:
     """``evaluate`` for several models on the same questions; ``options`` as there."""
+    asked = {key: options.pop(key) for key in ("exclude_seen", "users") if key in options}
+    options.setdefault("questions", held_out(data, split, **asked))
     return {
         name: evaluate(model, data, split, ks, name=name, **options)
         for name, model in models.items()

@@ -61,6 +61,26 @@ def dense_strings(values: object, width: int | None) -> tf.Tensor:
     return tf.ensure_shape(values, [None, width])
 
 
+def recent(values: tf.Tensor, width: int) -> tf.Tensor:
+    """The last ``width`` entries of each row that hold something, moved to the front.
+
+    Args:
+        values: string (empty is '') or int (empty is 0) [batch, n], oldest first.
+        width: columns of the result.
+
+    Returns:
+        [batch, width], what is empty behind.
+    """
+    empty = tf.zeros([], values.dtype)  # '' for strings
+    absent = tf.equal(values, empty)
+    front = tf.argsort(tf.cast(absent, tf.int32), axis=1, stable=True)
+    values = tf.gather(values, front, batch_dims=1)
+    skip = tf.maximum(tf.reduce_sum(tf.cast(~absent, tf.int32), axis=1) - width, 0)
+    padded = tf.pad(values, [[0, 0], [0, width]], constant_values=empty)
+    at = skip[:, tf.newaxis] + tf.range(width)[tf.newaxis, :]
+    return tf.ensure_shape(tf.gather(padded, at, batch_dims=1), [None, width])
+
+
 def dense_numbers(values: object) -> tf.Tensor:
     """Numbers in any layout as float32 [batch], NaN where nothing is."""
     if isinstance(values, tf.SparseTensor):
@@ -141,7 +161,7 @@ def encode(
             vectors [batch, dim]. Dense, sparse or ragged.
         features: the feature table; its features that ``raw`` lacks are left out.
         analyzer: vocabularies and moments.
-        history_length: H; where above 0 and ``history`` is in ``raw``, its item ids are encoded.
+        history_length: H, most recent items kept; where above 0 and ``history`` is in ``raw``, its item ids are encoded.
 
     Returns:
         Encoded features by name; ``history`` int64 [batch, H].
@@ -151,6 +171,11 @@ def encode(
         if feature.name in raw:
             encoded.update(encode_one(feature, raw[feature.name], analyzer))
     if history_length > 0 and HISTORY in raw:
-        items = dense_strings(raw[HISTORY], history_length)
+        history = raw[HISTORY]
+        if isinstance(history, tf.SparseTensor):
+            history = tf.sparse.to_dense(history, default_value="")
+        elif isinstance(history, tf.RaggedTensor):
+            history = history.to_tensor(default_value="")
+        items = recent(tf.convert_to_tensor(history), history_length)
         encoded[HISTORY] = analyzer.lookup(features[ITEM_ID], items)
     return encoded

@@ -26,18 +26,20 @@ class Recommender(tf.keras.Model):
     """Base of all recommenders.
 
     A subclass is built as ``Model(data, **params)``: it takes sizes, vocabularies and the catalogue
-    from ``data`` (never the events) and its parameters by keyword. It must implement
-    ``score_catalogue`` and ``training_data``; ``score`` where a pair can be scored more cheaply than
-    a row; ``user_embedding`` and ``item_embedding`` where it has vectors; ``fold_in`` where a
+    from ``data`` and its parameters by keyword. It must implement ``score_catalogue`` and
+    ``training_data``; ``score`` where a pair can be scored more cheaply than a row; ``user_embedding`` and ``item_embedding`` where it has vectors; ``fold_in`` where a
     history alone can give a user vector.
 
     Attributes:
         n_users, n_items: vocabulary sizes without padding.
         history_length: H, how many recent items the model reads; 0 for none.
+        bytes_per_user: working memory of ``score_catalogue`` for each row of a batch, beside the
+            scores themselves; evaluation and batch answers choose their blocks by it.
         needs_validation: True where ``fit`` runs epochs that early stopping may end.
     """
 
     history_length: int = 0
+    bytes_per_user: int = 0
     needs_validation: ClassVar[bool] = True
 
     def __init__(self, data: RetrievalData, **kwargs: Any) -> None:
@@ -52,7 +54,7 @@ class Recommender(tf.keras.Model):
         raise NotImplementedError
 
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
-        """The batches that ``fit`` takes: one epoch of ``data.train``, shuffled by ``train.seed``."""
+        """The batches that ``fit`` takes: one epoch of ``data.train``, in ``train.seed``'s order."""
         raise NotImplementedError
 
     def compile_for(self, train: TrainConfig) -> None:
@@ -60,6 +62,9 @@ class Recommender(tf.keras.Model):
         self.compile(optimizer=tf.keras.optimizers.legacy.Adam(train.learning_rate))
 
     # -- with defaults ------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Brings cached catalogue vectors up to date; called after training, before scoring."""
 
     def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
         """Scores of pairs, float32 [batch]; ``items`` int [batch] are item indices 1..n_items."""

@@ -34,7 +34,57 @@ MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         ModelSpec("popular", "retrieval", "popular:Popular", "most users first", {}),
+        ModelSpec(
+            "two_tower",
+            "retrieval",
+            "two_tower:TwoTower",
+            "Yi et al. 2019, RecSys; Kang & McAuley 2018 for the history",
+            {"dim": 64, "history_length": 100, "temperature": 0.07},
+        ),
+        ModelSpec(
+            "item_knn",
+            "retrieval",
+            "item_knn:ItemKNN",
+            "Sarwar et al. 2001, WWW",
+            {"neighbours": 100, "shrinkage": 10.0},
+        ),
+        ModelSpec(
+            "als",
+            "retrieval",
+            "als:ALS",
+            "Hu et al. 2008; Rendle et al. 2021, arXiv:2110.14037",
+            {"dim": 64, "sweeps": 12, "unobserved_weight": 0.3, "l2": 0.007},
+        ),
+        ModelSpec(
+            "mf_logistic",
+            "retrieval",
+            "mf:LogisticMF",
+            "Rendle et al. 2020, arXiv:2005.09683",
+            {"dim": 64, "negatives": 8, "l2": 0.005},
+        ),
+        ModelSpec(
+            "mf_bpr",
+            "retrieval",
+            "mf:BPR",
+            "Rendle et al. 2009, arXiv:1205.2618",
+            {"dim": 64, "l2": 0.01},
+        ),
         ModelSpec("ease", "retrieval", "ease:EASE", "Steck 2019, arXiv:1905.03375", {"l2": 200.0}),
+        ModelSpec(
+            "wide_deep",
+            "ranking",
+            "wide_deep:WideDeep",
+            "Cheng et al. 2016, arXiv:1606.07792",
+            {"hidden": [256, 128], "deep_learning_rate": 0.01, "unknown_rate": 0.01},
+        ),
+        ModelSpec("wide", "ranking", "wide_deep:Wide", "its wide part alone", {}),
+        ModelSpec(
+            "deep",
+            "ranking",
+            "wide_deep:Deep",
+            "its deep part alone",
+            {"hidden": [256, 128], "deep_learning_rate": 0.01},
+        ),
     )
 }
 

@@ -1,0 +1,1 @@
+"""One adapter a format: raw files to interactions, users and items."""

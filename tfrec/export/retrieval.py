@@ -1,0 +1,178 @@
+"""The retrieval SavedModel: raw ids and features in, raw item ids out, stock operations only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.data.encoded import RetrievalData
+from tfrec.export.raw import known_items, lookup_items, string_table
+from tfrec.features.encode import recent
+from tfrec.features.encoder import Encoder, parse_examples, raw_specs
+from tfrec.models.base import Recommender
+from tfrec.retrieval.top_k import masked_top_k
+from tfrec.schema import HISTORY, ITEM_ID
+
+EXCLUDE, K, SCORE, TITLE, EMBEDDING, EXAMPLES = (
+    "exclude",
+    "k",
+    "score",
+    "title",
+    "embedding",
+    "examples",
+)
+DEFAULT_K = 10  # list length of ``recommend_examples``, whose only input are the examples
+
+
+class RetrievalModule(tf.Module):
+    """A trained model behind its encoder; see docs/architecture.md for the signatures.
+
+    Args:
+        model: trained and refreshed.
+        data: what it was trained on; supplies the item ids.
+        encoder: raw columns to indices.
+        titles: display names by item index, n_items + 1 of them; None leaves the output out.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        data: RetrievalData,
+        encoder: Encoder,
+        titles: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(name="retrieval")
+        self.model = model
+        self.encoder = encoder
+        self.n_items = data.n_items
+        self.item_ids = string_table(data.item_ids, "item_ids")
+        self.titles = None if titles is None else string_table(titles, "titles")
+        self._width = max(int(model.history_length), 1)
+        self._features = (*data.features.of("user"), *data.features.of("context"))
+
+    def _users(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Raw user columns to what the model reads."""
+        users = self.encoder({n: v for n, v in raw.items() if n != HISTORY})
+        history = known_items(self.encoder, raw[HISTORY], self.n_items)
+        users[HISTORY] = recent(history, self._width)
+        return users
+
+    def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer = {ITEM_ID: tf.gather(self.item_ids, indices), SCORE: scores}
+        if self.titles is not None:
+            answer[TITLE] = tf.gather(self.titles, indices)
+        return answer
+
+    def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Best items; see the class."""
+        exclude = lookup_items(self.encoder, raw.pop(EXCLUDE))
+        k = raw.pop(K)
+        return self._answer(*self.model.recommend(self._users(raw), k, exclude=exclude))
+
+    def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As ``recommend`` from serialized tf.Examples; the history is excluded."""
+        raw = parse_examples(examples, self._features, history=True)
+        exclude = lookup_items(self.encoder, raw[HISTORY])
+        return self._answer(*self.model.recommend(self._users(raw), DEFAULT_K, exclude=exclude))
+
+    def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores of pairs; -inf for items that the vocabulary does not know."""
+        items = known_items(self.encoder, raw.pop(ITEM_ID), self.n_items)
+        scores = self.model.score(self._users(raw), tf.maximum(items, 1))
+        return {SCORE: tf.where(items > 0, scores, float("-inf"))}
+
+    def embed_user(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Vectors of users."""
+        return {EMBEDDING: self.model.user_embedding(self._users(raw))}
+
+    def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Vectors of items."""
+        return {EMBEDDING: self.model.item_embedding(lookup_items(self.encoder, item_id))}
+
+    def similar(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Items whose vectors point the same way (cosine), the item itself left out."""
+        items = known_items(self.encoder, item_id, self.n_items)
+        every = tf.math.l2_normalize(self.model.item_embedding(), axis=-1)
+        mine = tf.math.l2_normalize(self.model.item_embedding(items), axis=-1)
+        scores = tf.matmul(mine, every, transpose_b=True)
+        scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
+        return self._answer(*masked_top_k(scores, k, exclude=items[:, tf.newaxis]))
+
+
+def _has_vectors(model: Recommender) -> bool:
+    return type(model).item_embedding is not Recommender.item_embedding
+
+
+def _has_user_vectors(model: Recommender) -> bool:
+    return type(model).user_embedding is not Recommender.user_embedding
+
+
+def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
+    """The traced signatures by name."""
+    user_side = raw_specs(module._features, history=True)
+    one_k = tf.TensorSpec([], tf.int32, K)
+    items = tf.TensorSpec([None], tf.string, ITEM_ID)
+    exclude = tf.TensorSpec([None, None], tf.string, EXCLUDE)
+
+    def trace(function: Callable[..., Any], **specs: tf.TensorSpec) -> Any:
+        return tf.function(function, autograph=False).get_concrete_function(**specs)
+
+    recommend = trace(module.recommend, **user_side, exclude=exclude, k=one_k)
+    signatures = {
+        "serving_default": recommend,
+        "recommend": recommend,
+        "recommend_examples": trace(
+            module.recommend_examples, examples=tf.TensorSpec([None], tf.string, EXAMPLES)
+        ),
+        "score": trace(module.score, **user_side, item_id=items),
+    }
+    if _has_user_vectors(module.model):
+        signatures["embed_user"] = trace(module.embed_user, **user_side)
+    if _has_vectors(module.model):
+        signatures["embed_item"] = trace(module.embed_item, item_id=items)
+        signatures["similar"] = trace(module.similar, item_id=items, k=one_k)
+    return signatures
+
+
+def export_retrieval(
+    model: Recommender,
+    data: RetrievalData,
+    encoder: Encoder,
+    folder: str | Path,
+    titles: Sequence[str] | None = None,
+) -> Path:
+    """Writes the SavedModel.
+
+    Args:
+        model: trained.
+        data: what it was trained on.
+        encoder: the encoder its inputs were made with.
+        folder: of the SavedModel; made if it is not there.
+        titles: display names by item index (n_items + 1, entry 0 ''), e.g. of ``title_table``.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        ValueError: ``titles`` of another length.
+    """
+    if titles is not None and len(titles) != data.n_items + 1:
+        raise ValueError(
+            f"titles holds one name an item index, {data.n_items + 1} with padding; "
+            f"got {len(titles)}; use tfrec.export.title_table"
+        )
+    model.refresh()
+    module = RetrievalModule(model, data, encoder, titles)
+    tf.saved_model.save(module, str(folder), signatures=retrieval_signatures(module))
+    return Path(folder)
+
+
+def title_table(item_ids: Sequence[str], by_id: dict[str, str]) -> list[str]:
+    """Display names by item index; an item without one shows its id."""
+    return ["", *(by_id.get(i) or i for i in list(item_ids)[1:])]
+
+
+__all__ = ["RetrievalModule", "export_retrieval", "retrieval_signatures", "title_table"]

@@ -1,0 +1,97 @@
+"""Embedding layers: encoded features of one side to one vector a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfrec.schema import Feature
+
+
+def masked_mean(vectors: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    """Mean over axis -2 of the rows where ``present`` is True; zeros where none is.
+
+    Args:
+        vectors: float32 [..., n, dim].
+        present: bool [..., n].
+    """
+    weight = tf.cast(present, vectors.dtype)[..., tf.newaxis]
+    total = tf.reduce_sum(vectors * weight, axis=-2)
+    return total / tf.maximum(tf.reduce_sum(weight, axis=-2), 1.0)
+
+
+class FeatureEmbedding(tf.keras.layers.Layer):
+    """Sums the projections of all features of one side.
+
+    Each lookup feature has a table of width ``feature.dim`` (values of a row averaged), each number
+    enters as itself, its square and its presence, each vector as it is; all are projected to
+    ``dim`` and added. A sum, not a concatenation: a feature can be left out, or be missing for a
+    row, without changing the scale of the rest.
+
+    Args:
+        features: the side's features, ids included.
+        sizes: encoded indices of each lookup feature.
+        dim: width of the result.
+        id_dropout: share of rows whose id is hidden (as if unknown) in training, so that
+            attributes alone learn to place users and items never seen (DropoutNet, Volkovs 2017).
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        sizes: Mapping[str, int],
+        dim: int,
+        id_dropout: float = 0.0,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.features = tuple(features)
+        self.dim = dim
+        self.id_dropout = id_dropout
+        self._size = dict(sizes)
+        self._tables: dict[str, tf.Variable] = {}
+        self._projections: dict[str, tf.keras.layers.Dense] = {}
+
+    def build(self, input_shape: object) -> None:
+        for feature in self.features:
+            if feature.is_lookup:
+                # An id is a vector of the tower's own width and needs no projection.
+                width = self.dim if feature.kind == "id" else feature.dim
+                self._tables[feature.name] = self.add_weight(
+                    name=f"{feature.name}_table",
+                    shape=[self._size[feature.name], width],
+                    initializer=tf.keras.initializers.RandomNormal(stddev=width**-0.5),
+                )
+            if feature.kind != "id":
+                self._projections[feature.name] = tf.keras.layers.Dense(
+                    self.dim, use_bias=False, name=f"{feature.name}_projection"
+                )
+        super().build(input_shape)
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Encoded features [..., n for multi and text] to float32 [..., dim]."""
+        return tf.add_n([self._one(f, inputs, training) for f in self.features])
+
+    def _one(self, feature: Feature, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        values = inputs[feature.name]
+        if feature.kind == "id":
+            vectors = tf.gather(self._tables[feature.name], values)
+            known = tf.cast(values > 0, tf.float32)
+            if training and self.id_dropout:
+                keep = tf.random.uniform(tf.shape(values)) >= self.id_dropout
+                known *= tf.cast(keep, tf.float32)
+            return vectors * known[..., tf.newaxis]
+        if feature.is_lookup:
+            vectors = tf.gather(self._tables[feature.name], values)
+            if feature.is_sequence:
+                vectors = masked_mean(vectors, values > 0)
+            else:
+                vectors *= tf.cast(values > 0, tf.float32)[..., tf.newaxis]
+        elif feature.kind == "numeric":
+            present = tf.cast(inputs[f"{feature.name}_bucket"] > 0, tf.float32)
+            bounded = tf.clip_by_value(values, -5.0, 5.0)
+            vectors = tf.stack([bounded, tf.square(bounded), present], axis=-1)
+        else:
+            vectors = values
+        return self._projections[feature.name](vectors)

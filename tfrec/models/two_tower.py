@@ -1,0 +1,291 @@
+"""Two-tower retrieval: a user tower over id, attributes, context and ordered history; an item tower
+over id, attributes and text; their vectors' cosine, divided by a temperature, is the score.
+
+Trained by a softmax over the distinct items of the global batch with the logQ correction
+(``tfrec.losses.sampled_softmax``); every event of a window is a training example, because the
+history encoder is causal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from tfrec.config import TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.data.sequences import TARGET, TARGET_WEIGHT, sequence_dataset
+from tfrec.features.embed import FeatureEmbedding
+from tfrec.features.encode import recent
+from tfrec.losses.optimizers import LazyAdam
+from tfrec.losses.replicas import global_sum
+from tfrec.losses.sampled_softmax import batch_candidates, inclusion_log_q, sampled_softmax
+from tfrec.models.base import Recommender, Users
+from tfrec.models.history import HistoryEncoder, last_state
+from tfrec.schema import HISTORY, ITEM_ID, Feature
+
+REFRESH_BLOCK = 8192  # items embedded at a time when the index is brought up to date
+
+
+class Residual(tf.keras.layers.Layer):
+    """Hidden layers around a skip: ``x + Dense(relu(Dense(x)))`` for each width."""
+
+    def __init__(self, widths: Sequence[int], dropout: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self._widths = tuple(widths)
+        self._drop = tf.keras.layers.Dropout(dropout)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        dim = int(input_shape[-1])
+        self._inner = [tf.keras.layers.Dense(w, activation="relu") for w in self._widths]
+        self._outer = [tf.keras.layers.Dense(dim) for _ in self._widths]
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        for inner, outer in zip(self._inner, self._outer, strict=True):
+            x += self._drop(outer(inner(x)), training=training)
+        return x
+
+
+class ItemTower(tf.keras.layers.Layer):
+    """Item indices to vectors; the encoded item features are looked up in the catalogue inside."""
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        sizes: Mapping[str, int],
+        catalogue: Mapping[str, object],
+        dim: int,
+        hidden: Sequence[int],
+        dropout: float,
+        id_dropout: float,
+    ) -> None:
+        super().__init__(name="item_tower")
+        self._catalogue = {
+            name: tf.Variable(values, trainable=False, name=f"catalogue_{name}")
+            for name, values in catalogue.items()
+        }
+        self._embed = FeatureEmbedding(features, sizes, dim, id_dropout, name="item_features")
+        self._hidden = Residual(hidden, dropout, name="item_hidden")
+
+    def represent(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Vectors as the history encoder reads them, float32 [item, dim]."""
+        rows = {name: tf.gather(values, items) for name, values in self._catalogue.items()}
+        rows[ITEM_ID] = items
+        return self._embed(rows, training=training)
+
+    def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Unit vectors, float32 [item, dim], of item indices int64 [item]."""
+        vectors = self._hidden(self.represent(items, training), training=training)
+        return tf.math.l2_normalize(vectors, axis=-1)
+
+
+class TwoTower(Recommender):
+    """The retrieval model; see the module's docstring.
+
+    Args:
+        data: sizes, vocabularies, catalogue and training counts are taken from it.
+        dim: width of both towers' vectors.
+        history_length: H, most recent items the user tower reads.
+        history_encoder: ``attention``, ``gru``, ``mean`` or ``none``.
+        layers, heads: of ``attention`` (``layers`` also of ``gru``).
+        dropout: in the history encoder and the hidden layers.
+        id_dropout: share of rows whose user or item id is hidden in training.
+        user_hidden, item_hidden: widths of residual hidden layers of each tower.
+        temperature: divides the cosine.
+        logq: whether the logQ correction is on.
+        uniform_negatives: items drawn uniformly beside the batch's own, each step.
+        hard_negatives: where above 0, only the hardest so many negatives of each row count.
+        use_user_id: whether the user tower has a table of user ids.
+    """
+
+    def __init__(
+        self,
+        data: RetrievalData,
+        dim: int = 64,
+        history_length: int = 100,
+        history_encoder: str = "attention",
+        layers: int = 1,
+        heads: int = 2,
+        dropout: float = 0.2,
+        id_dropout: float = 0.0,
+        user_hidden: Sequence[int] = (),
+        item_hidden: Sequence[int] = (),
+        temperature: float = 0.07,
+        logq: bool = True,
+        uniform_negatives: int = 0,
+        hard_negatives: int = 0,
+        use_user_id: bool = True,
+    ) -> None:
+        super().__init__(data, name="two_tower")
+        if temperature <= 0:
+            raise ValueError(f"temperature is above 0; got {temperature}")
+        self.dim = dim
+        self.history_length = history_length if history_encoder != "none" else 0
+        self.temperature = temperature
+        self.logq, self.uniform_negatives = logq, uniform_negatives
+        self.hard_negatives = hard_negatives
+        features = data.features
+        user_features = features.of("user", ids=use_user_id)
+        self.item_tower = ItemTower(
+            features.of("item"), data.sizes, data.items, dim, item_hidden, dropout, id_dropout
+        )
+        self._history = HistoryEncoder(
+            history_encoder, history_length, layers, heads, dropout, name="history"
+        )
+        self._user = (
+            FeatureEmbedding(user_features, data.sizes, dim, id_dropout, name="user_features")
+            if user_features
+            else None
+        )
+        context = features.of("context")
+        self._context = (
+            FeatureEmbedding(context, data.sizes, dim, name="context_features") if context else None
+        )
+        self._hidden = Residual(user_hidden, dropout, name="user_hidden")
+        self._log_miss = tf.Variable(_log_miss(data), trainable=False, name="log_miss")
+        self.index = tf.Variable(
+            tf.zeros([data.n_items, dim]), trainable=False, name="index", dtype=tf.float32
+        )
+        self._loss = tf.keras.metrics.Mean("loss")
+        self._seed = 0
+
+    # -- towers -------------------------------------------------------------------------------
+
+    def _history_states(self, history: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        present = history > 0
+        distinct, back = tf.unique(tf.reshape(history, [-1]))
+        vectors = tf.gather(self.item_tower.represent(distinct, training), back)
+        shape = tf.concat([tf.shape(history), [self.dim]], axis=0)
+        return self._history(tf.reshape(vectors, shape), present, training=training), present
+
+    def _user_vectors(self, states: tf.Tensor, users: Users, training: bool) -> tf.Tensor:
+        """Unit vectors from states [batch, H + 1, dim] (or [batch, dim] at serving)."""
+        if self._user is not None:
+            attributes = self._user(users, training=training)
+            states += attributes if states.shape.rank == 2 else attributes[:, tf.newaxis]
+        if self._context is not None:
+            states += self._context(users, training=training)
+        return tf.math.l2_normalize(self._hidden(states, training=training), axis=-1)
+
+    def user_embedding(self, users: Users) -> tf.Tensor:
+        history = recent(tf.cast(users[HISTORY], tf.int64), self.history_length)
+        states, present = self._history_states(history, training=False)
+        return self._user_vectors(last_state(states, present), users, training=False)
+
+    def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
+        if items is None:
+            return self.index
+        return self.item_tower(tf.cast(items, tf.int64))
+
+    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
+        batch = tf.shape(history)[0]
+        users: dict[str, tf.Tensor] = {HISTORY: history}
+        for layer in (self._user, self._context):
+            for feature in layer.features if layer is not None else ():
+                users |= missing(feature, batch)
+        return self.user_embedding(users)
+
+    # -- the contract -------------------------------------------------------------------------
+
+    def score_catalogue(self, users: Users) -> tf.Tensor:
+        return (
+            tf.matmul(self.user_embedding(users), self.index, transpose_b=True) / self.temperature
+        )
+
+    def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
+        cosine = tf.reduce_sum(self.user_embedding(users) * self.item_embedding(items), axis=-1)
+        return cosine / self.temperature
+
+    def refresh(self) -> None:
+        """Embeds the whole catalogue anew into ``index``."""
+        blocks = [
+            self.item_tower(
+                tf.range(start, min(start + REFRESH_BLOCK, self.n_items + 1), dtype=tf.int64)
+            )
+            for start in range(1, self.n_items + 1, REFRESH_BLOCK)
+        ]
+        self.index.assign(tf.concat(blocks, axis=0))
+
+    def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
+        return sequence_dataset(data, self._history.length, train.batch_size, train.seed)
+
+    def compile_for(self, train: TrainConfig) -> None:
+        self._seed = train.seed
+        self.compile(optimizer=LazyAdam(train.learning_rate, epsilon=1e-7))
+
+    def call(self, users: Users, training: bool = False) -> tf.Tensor:
+        return self.user_embedding(users)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def batch_loss(
+        self, batch: Mapping[str, tf.Tensor], training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss of one (replica's part of a) batch.
+
+        Returns:
+            This replica's share of the global mean loss, and its own mean, both float32 [].
+        """
+        weight = tf.reshape(batch[TARGET_WEIGHT], [-1])
+        target = tf.reshape(batch[TARGET], [-1]) * tf.cast(weight > 0, tf.int64)
+        mine = tf.reduce_sum(weight)
+        everyone = tf.maximum(global_sum(mine), 1.0)
+        seed = tf.stack(
+            [tf.cast(self._seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)]
+        )
+        candidates = batch_candidates(target, self.uniform_negatives, self.n_items, seed)
+        states, _ = self._history_states(batch[HISTORY], training)
+        users = self._user_vectors(states, batch, training)
+        rows = tf.where(weight > 0)[:, 0]
+        users = tf.gather(tf.reshape(users, [-1, self.dim]), rows)
+        vectors = self.item_tower(candidates, training=training)
+        logits = tf.matmul(users, vectors, transpose_b=True) / self.temperature
+        log_q = None
+        if self.logq:
+            log_q = inclusion_log_q(
+                self._log_miss, candidates, everyone, self.uniform_negatives, self.n_items
+            )
+        losses = sampled_softmax(
+            logits,
+            tf.gather(target, rows),
+            candidates,
+            log_q,
+            hard_negatives=self.hard_negatives,
+        )
+        total = tf.reduce_sum(losses * tf.gather(weight, rows))
+        return total / everyone, total / tf.maximum(mine, 1.0)
+
+    def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            share, own_mean = self.batch_loss(batch, training=True)
+        variables = self.trainable_variables
+        # Replicas' gradients are summed by the optimizer; each holds its share of the global mean.
+        self.optimizer.apply_gradients(zip(tape.gradient(share, variables), variables, strict=True))
+        self._loss.update_state(own_mean, sample_weight=tf.reduce_sum(batch[TARGET_WEIGHT]))
+        return {"loss": self._loss.result()}
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        return [self._loss]
+
+
+def missing(feature: Feature, batch: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The encoded columns of a feature that nobody gave, for ``batch`` rows."""
+    if feature.is_lookup:
+        shape = [batch, feature.max_length] if feature.is_sequence else [batch]
+        return {feature.name: tf.zeros(shape, tf.int64)}
+    if feature.kind == "numeric":
+        return {
+            feature.name: tf.zeros([batch]),
+            f"{feature.name}_bucket": tf.zeros([batch], tf.int64),
+        }
+    return {feature.name: tf.zeros([batch, feature.dim])}
+
+
+def _log_miss(data: RetrievalData) -> tf.Tensor:
+    """log(1 - p) of each item, float32 [n_items + 1], p its share of the training events."""
+    counts = tf.constant(data.train.item_counts(), tf.float64)
+    share = counts / tf.maximum(tf.reduce_sum(counts), 1.0)
+    # One item alone would have p = 1; the bound keeps its logarithm finite.
+    return tf.cast(tf.math.log1p(-tf.minimum(share, 1 - 1e-9)), tf.float32)

@@ -1,0 +1,107 @@
+"""Trains any retrieval model by its registry name, watching the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.config import TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.models import registry
+from tfrec.training.validate import Validate
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained model and how it got there.
+
+    Attributes:
+        model: with the weights of its best epoch.
+        history: figures by name, one value an epoch (a validation metric only where measured, see
+            ``Validate.measured``).
+        best_epoch: the epoch whose weights were kept, from 1; 0 where nothing was validated.
+        best: the validation metric at that epoch; None where nothing was validated.
+        validated: ``(epoch, value)`` of each validation.
+    """
+
+    model: Any
+    history: dict[str, list[float]]
+    best_epoch: int
+    best: float | None
+    validated: list[tuple[int, float]] = field(default_factory=list)
+
+
+def fit_retrieval(
+    name: str,
+    params: dict[str, Any] | None,
+    train: TrainConfig,
+    data: RetrievalData,
+    *,
+    evaluate_every: int = 1,
+    metric: str = "ndcg@10",
+    exclude_seen: bool = True,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
+    strategy: tf.distribute.Strategy | None = None,
+    max_memory_mb: float = 512,
+) -> FitResult:
+    """Builds, compiles and fits a model on ``data.train``.
+
+    After every ``evaluate_every`` epochs the model is measured on ``data.validation`` (whole
+    catalogue); training ends when the metric has not risen for ``train.patience`` epochs, and the
+    best epoch's weights are put back. Without validation events all epochs run and the last weights
+    stay. Closed-form models take their single pass and are validated once.
+
+    Args:
+        name: registry name.
+        params: the model's parameters.
+        train: epochs, batch size, learning rate, patience, seed.
+        data: encoded data; the test split is not touched.
+        evaluate_every: epochs between validations; the last epoch is always validated.
+        metric: which validation metric decides, as ``'recall@10'``.
+        exclude_seen: False where a user may be recommended the same item again.
+        callbacks: further Keras callbacks; they run after validation and see its metric in
+            ``logs`` as ``val_<metric>``.
+        verbose: Keras's progress output.
+        strategy: the model and its optimizer are built under its scope.
+        max_memory_mb: bound on the memory of validation.
+
+    Raises:
+        KeyError: no such model. TypeError: a parameter it does not take.
+        ValueError: no training events, or a bad metric.
+    """
+    if not len(data.train):
+        raise ValueError(
+            "the train split holds no events; check the split's shares and the filters "
+            "data.min_item_events and data.min_user_events"
+        )
+    tf.keras.utils.set_random_seed(train.seed)
+    with strategy.scope() if strategy else nullcontext():
+        model = registry.build(name, data, params)
+        model.compile_for(train)
+    validate = Validate(
+        data,
+        metric,
+        every=evaluate_every,
+        patience=train.patience,
+        exclude_seen=exclude_seen,
+        max_memory_mb=max_memory_mb,
+    )
+    history = model.fit(
+        model.training_data(data, train),
+        epochs=train.epochs,
+        callbacks=[validate, *callbacks],
+        verbose=verbose,
+    )
+    model.refresh()
+    return FitResult(
+        model=model,
+        history={key: [float(v) for v in values] for key, values in history.history.items()},
+        best_epoch=validate.best_epoch,
+        best=validate.best,
+        validated=validate.measured,
+    )

@@ -1,0 +1,225 @@
+"""Fits and measures the ranking model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.config import RankingConfig, TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.evaluation.pointwise import binary_metrics, rating_metrics
+from tfrec.models import registry
+from tfrec.training.fit import FitResult
+from tfrec.training.ranking_rows import RankingRows, Split
+
+EVALUATION_BATCH = 8192
+EVALUATION_SEED = 2016  # of the negatives that validation and test use, the same for every model
+
+
+class KeepBest(tf.keras.callbacks.Callback):
+    """Measures after each epoch, stops when nothing improves, puts the best weights back.
+
+    Args:
+        measure: returns the figures of the model as it is.
+        metric: which of them decides; ``auc`` and ``accuracy`` rise, all others fall.
+        patience: epochs without improvement before training stops; 0 never stops.
+    """
+
+    def __init__(self, measure: Callable[[], dict[str, float]], metric: str, patience: int) -> None:
+        super().__init__()
+        self.measure, self.metric, self.patience = measure, metric, patience
+        self.sign = 1.0 if metric in ("auc", "accuracy") else -1.0
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.measured: list[tuple[int, float]] = []
+        self._weights: list[np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        figures = self.measure()
+        if logs is not None:
+            logs.update({f"val_{name}": value for name, value in figures.items()})
+        value = figures[self.metric]
+        self.measured.append((epoch + 1, value))
+        if self.best is None or self.sign * value > self.sign * self.best:
+            self.best, self.best_epoch = value, epoch + 1
+            self._weights = self.model.get_weights()
+        elif self.patience and epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._weights is not None and self.measured[-1][0] != self.best_epoch:
+            self.model.set_weights(self._weights)
+
+
+def fit_rows(
+    model: Any,
+    batches: tf.data.Dataset,
+    steps: int,
+    train: TrainConfig,
+    measure: Callable[[], dict[str, float]] | None,
+    metric: str,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
+) -> FitResult:
+    """Fits a compiled ranker on endless batches of ``(inputs, labels)``.
+
+    Args:
+        model: the ranker.
+        batches: repeats for ever; ``steps`` of them are an epoch.
+        steps: see ``batches``.
+        train: epochs and patience.
+        measure: figures of held-out rows; None trains all epochs.
+        metric: which figure decides.
+        callbacks: further Keras callbacks; they see the figures as ``val_<name>``.
+        verbose: Keras's progress output.
+    """
+    keep = None if measure is None else KeepBest(measure, metric, train.patience)
+    history = model.fit(
+        batches,
+        epochs=train.epochs,
+        steps_per_epoch=steps,
+        callbacks=[*([keep] if keep else []), *callbacks],
+        verbose=verbose,
+    )
+    return FitResult(
+        model=model,
+        history={key: [float(v) for v in values] for key, values in history.history.items()},
+        best_epoch=keep.best_epoch if keep else 0,
+        best=keep.best if keep else None,
+        validated=keep.measured if keep else [],
+    )
+
+
+def build_ranker(ranking: RankingConfig, data: RetrievalData) -> Any:
+    """The untrained, compiled ranking model of a configuration.
+
+    ``task``, ``crosses`` and ``history_length`` come from the section itself, the rest from its
+    ``params``. The model remembers the section as ``model.ranking``.
+
+    Raises:
+        ValueError: the model's kind is not ``ranking``, or a cross names no feature.
+        KeyError, TypeError: no such model or parameter.
+    """
+    kind = registry.spec(ranking.model).kind
+    if kind != "ranking":
+        rankers = sorted(name for name, spec in registry.MODELS.items() if spec.kind == "ranking")
+        raise ValueError(f"ranking.model {ranking.model!r} is a {kind} model; rankers: {rankers}")
+    params = {
+        "task": ranking.task,
+        "crosses": ranking.crosses,
+        "history_length": ranking.history_length,
+        "seed": ranking.train.seed,
+        **ranking.params,
+    }
+    model = registry.build(ranking.model, data, params)
+    model.compile_for(ranking.train)
+    model.ranking = ranking
+    return model
+
+
+def fit_ranking(
+    ranking: RankingConfig,
+    data: RetrievalData,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
+) -> FitResult:
+    """Builds and fits the ranking model on ``data.train``.
+
+    After every epoch it is measured on ``data.validation`` (AUC, or RMSE for task ``rating``);
+    training ends when that has not improved for ``train.patience`` epochs, and the best epoch's
+    weights are put back. Without validation events, or with one class alone in them, all epochs
+    run.
+
+    Args:
+        ranking: model, label, parameters, training.
+        data: encoded data; the test split is not touched.
+        strategy: the model and its optimizers are built under its scope; the loss is normalised by
+            the global batch, so that N replicas take the step that one would.
+        callbacks: further Keras callbacks.
+        verbose: Keras's progress output.
+
+    Raises:
+        ValueError: no training events, or a section that contradicts itself.
+    """
+    train = ranking.train
+    if ranking.task == "rating" and ranking.label == "purchase":
+        raise ValueError(
+            "ranking.task 'rating' needs ranking.label 'rating'; sampled unobserved items have no "
+            "rating"
+        )
+    rows = RankingRows(data, "train", ranking)
+    tf.keras.utils.set_random_seed(train.seed)
+    with strategy.scope() if strategy else nullcontext():
+        model = build_ranker(ranking, data)
+        model.set_prior(rows.mean_label)
+    metric = "auc" if ranking.task == "binary" else "rmse"
+    measure: Callable[[], dict[str, float]] | None = None
+    if len(data.validation):
+        held = RankingRows(data, "validation", ranking)
+        measure = measurer(model, held, ranking.task)
+        if not np.isfinite(measure()[metric]):
+            measure = None
+
+    batches = rows.dataset(train.batch_size, train.seed, shuffle=True)
+    return fit_rows(
+        model, batches, rows.steps(train.batch_size), train, measure, metric, callbacks, verbose
+    )
+
+
+Score = Callable[[dict[str, tf.Tensor]], tf.Tensor]
+
+
+def scorer(model: Any, batches: tf.data.Dataset) -> Score:
+    """The model as one compiled function of the inputs of ``batches``, float32 [batch]."""
+    function = tf.function(lambda inputs: model(inputs, training=False))
+    return function.get_concrete_function(batches.element_spec[0])
+
+
+def predict_rows(score: Score, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores, float32 [row], of batches of ``(inputs, labels)``."""
+    found = [(label.numpy(), score(inputs).numpy()) for inputs, label in batches]
+    labels, scores = zip(*found, strict=True)
+    return np.concatenate(labels), np.concatenate(scores)
+
+
+def measurer(model: Any, rows: RankingRows, task: str) -> Callable[[], dict[str, float]]:
+    """A function that measures the model as it then is; see ``evaluate_ranking``."""
+    batches = rows.dataset(EVALUATION_BATCH, EVALUATION_SEED, shuffle=False)
+    return rows_measurer(model, batches, task)
+
+
+def rows_measurer(model: Any, batches: tf.data.Dataset, task: str) -> Callable[[], dict[str, float]]:
+    """``measurer`` for one pass of ready batches."""
+    score = scorer(model, batches)
+    figures = binary_metrics if task == "binary" else rating_metrics
+    return lambda: figures(*predict_rows(score, batches))
+
+
+def evaluate_ranking(
+    model: Any, data: RetrievalData, split: Split, ranking: RankingConfig | None = None
+) -> dict[str, float]:
+    """Measures a ranking model on the rows of a split.
+
+    Only labels and scores of the split are held, 8 bytes a row.
+
+    Args:
+        model: the ranker, as ``fit_ranking`` returns it.
+        data: encoded data.
+        split: ``train``, ``validation`` or ``test``.
+        ranking: how rows and labels are made; None takes ``model.ranking``.
+
+    Returns:
+        ``auc``, ``log_loss``, ``accuracy`` (task ``binary``) or ``rmse``, ``mae`` (``rating``).
+        For label ``purchase`` they are against sampled negatives, the same for every model.
+
+    Raises:
+        ValueError: the split holds no events.
+    """
+    ranking = ranking or model.ranking
+    return measurer(model, RankingRows(data, split, ranking), ranking.task)()

@@ -1,0 +1,99 @@
+"""A Keras callback: whole-catalogue validation, early stopping, best weights put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.data.encoded import RetrievalData
+from tfrec.evaluation.full_catalogue import Ranker, evaluate
+from tfrec.evaluation.metrics import parse_metric
+from tfrec.evaluation.protocol import held_out
+
+
+class Validate(tf.keras.callbacks.Callback):
+    """Measures the model on ``data.validation`` as it trains.
+
+    Adds ``val_<metric>`` to the epoch's logs. One trace serves all epochs. Does nothing where there
+    are no validation events.
+
+    Args:
+        data: encoded data.
+        metric: the deciding metric, as ``'ndcg@10'``; larger is better.
+        every: epochs between measurements; the last epoch is measured too.
+        patience: epochs without a rise before training stops; 0 never stops.
+        exclude_seen: see ``held_out``.
+        max_memory_mb: bound on the memory of a measurement.
+
+    Attributes:
+        measured: ``(epoch, value)`` of each measurement, epochs from 1.
+        best, best_epoch: the largest value (None before any) and its epoch (0 before any).
+
+    Raises:
+        ValueError: a bad metric, ``every`` below 1, a negative patience, or validation events none of
+            which is a new item of its user (see ``held_out``).
+    """
+
+    def __init__(
+        self,
+        data: RetrievalData,
+        metric: str = "ndcg@10",
+        *,
+        every: int = 1,
+        patience: int = 3,
+        exclude_seen: bool = True,
+        max_memory_mb: float = 512,
+    ) -> None:
+        super().__init__()
+        if every < 1 or patience < 0:
+            raise ValueError(
+                f"evaluate_every is from 1 and patience from 0; got {every} and {patience}"
+            )
+        _, self.k = parse_metric(metric)
+        self.data, self.metric, self.every, self.patience = data, metric, every, patience
+        self.max_memory_mb = max_memory_mb
+        self.measured: list[tuple[int, float]] = []
+        self.best: float | None = None
+        self.best_epoch = 0
+        self._weights: list[Any] | None = None
+        self._ranker: Ranker | None = None
+        self._last = 0
+        self._questions = None
+        if len(data.validation):
+            self._questions = held_out(data, "validation", exclude_seen)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if self._questions is not None:
+            self._ranker = Ranker(
+                self.model, self.data, self._questions, self.k, max_memory_mb=self.max_memory_mb
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._last = epoch + 1
+        if self._ranker is None or self._last % self.every:
+            return
+        value = self._measure()
+        if logs is not None:
+            logs[f"val_{self.metric}"] = value
+        if self.patience and self._last - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._ranker is not None and self._last and self._last % self.every:
+            self._measure()
+        if self._weights is not None and self.best_epoch != self._last:
+            self.model.set_weights(self._weights)
+
+    def _measure(self) -> float:
+        self.model.refresh()
+        result = evaluate(
+            self.model, self.data, "validation", (self.k,), ranker=self._ranker, progress=False
+        )
+        value = result[self.metric]
+        self.measured.append((self._last, value))
+        if self.best is None or value > self.best:
+            self.best, self.best_epoch = value, self._last
+            if self.model.needs_validation:
+                self._weights = self.model.get_weights()
+        return value
