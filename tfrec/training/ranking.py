@@ -194,7 +194,9 @@ def measurer(model: Any, rows: RankingRows, task: str) -> Callable[[], dict[str,
     return rows_measurer(model, batches, task)
 
 
-def rows_measurer(model: Any, batches: tf.data.Dataset, task: str) -> Callable[[], dict[str, float]]:
+def rows_measurer(
+    model: Any, batches: tf.data.Dataset, task: str
+) -> Callable[[], dict[str, float]]:
     """``measurer`` for one pass of ready batches."""
     score = scorer(model, batches)
     figures = binary_metrics if task == "binary" else rating_metrics
