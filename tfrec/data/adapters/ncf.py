@@ -17,7 +17,7 @@ from tfrec.config import TableMap
 from tfrec.data.adapters.columns import read_interactions
 from tfrec.data.adapters.movielens import read_movielens_1m
 from tfrec.data.quarantine import Quarantine
-from tfrec.data.raw import Layout, find_file, read_text
+from tfrec.data.raw import Layout, find_file, open_bytes, read_text
 from tfrec.data.tables import DataError, Tables
 from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID, FeatureTable
 
@@ -57,8 +57,8 @@ def read_ncf(folder: Path, quarantine: Quarantine) -> tuple[Tables, pa.Table]:
 
 def _ratings(path: Path, quarantine: Quarantine) -> pa.Table:
     """Events of one file of three or four columns; without times they are 0."""
-    first = next(iter(read_text(path, Layout(**_FILE), None, Quarantine.nowhere())), None)  # type: ignore[arg-type]
-    n_columns = first.table.num_columns if first else 0
+    with open_bytes(path) as stream:
+        n_columns = stream.readline().count(b"	") + 1
     if n_columns not in (3, 4):
         raise DataError(
             f"{path}: a rating file of NCF has 3 or 4 columns (user, item, rating, time), tab "
