@@ -53,6 +53,7 @@ class TableMap(_Frozen):
         separator, encoding, header: of a CSV file; ``header: false`` numbers the columns c0, c1 ...
         quoting: fields may stand in double quotes, which may hold separators and line ends.
         timestamp_format: ``seconds``, ``milliseconds``, ``iso`` or a ``strptime`` pattern (UTC).
+        numeric: canonical columns that are read as numbers though they are no feature.
         rules: conditions on the raw columns.
     """
 
@@ -63,6 +64,7 @@ class TableMap(_Frozen):
     header: bool = True
     quoting: bool = True
     timestamp_format: str = "seconds"
+    numeric: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
 
 
@@ -77,6 +79,8 @@ class DataConfig(_Frozen):
         min_rating: for rating sets: events rated below are dropped for retrieval (None keeps all).
         min_item_events, min_user_events: items, then users, with fewer events are dropped.
         max_bad_rate: share of malformed rows above which reading stops.
+        repeats: ``first`` keeps only each user's first event of a kind with an item, so that what
+            is tested was not seen before; ``keep`` keeps all.
         events: kinds of event that are kept, as ``[purchase]``; None keeps all.
         keep_cold: keep users and items of the attribute files that have no event.
         rows, users_count, items_count, seed: size and seed of format ``synthetic``.
@@ -93,6 +97,7 @@ class DataConfig(_Frozen):
     min_item_events: int = Field(default=1, ge=1)
     min_user_events: int = Field(default=1, ge=1)
     max_bad_rate: float = Field(default=0.01, ge=0, le=1)
+    repeats: Literal["keep", "first"] = "keep"
     events: tuple[str, ...] | None = None
     keep_cold: bool = False
     rows: int = Field(default=20_000, ge=1)

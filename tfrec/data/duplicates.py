@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tfrec.data.raw import whole_lines
+from tfrec.data.files import whole_lines
 
 
 def first_rows(table: pa.Table) -> np.ndarray:

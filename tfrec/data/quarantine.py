@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from json.encoder import encode_basestring
 from pathlib import Path
 from types import TracebackType
 
@@ -60,6 +60,7 @@ class Quarantine:
     ) -> None:
         """Keeps rows of one file; ``rule`` says that a configured rule rejected them."""
         counts = (self.by_rule if rule else self.malformed)[file]
+        quoted = encode_basestring(file)
         out = []
         for line, reason, raw in zip(lines, reasons, raws, strict=True):
             counts[reason] += 1
@@ -67,8 +68,10 @@ class Quarantine:
             examples = self._examples[file, reason]
             if len(examples) < _EXAMPLES:
                 examples.append(f"line {int(line)}: {text[:120]}")
-            row = {"file": file, "line": int(line), "reason": reason, "raw": text}
-            out.append(json.dumps(row, ensure_ascii=False))
+            out.append(
+                f'{{"file": {quoted}, "line": {int(line)}, "reason": {encode_basestring(reason)}, '
+                f'"raw": {encode_basestring(text)}}}'
+            )
         if out:
             self._stream.write("\n".join(out) + "\n")
 

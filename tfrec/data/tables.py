@@ -234,8 +234,8 @@ def open_interactions(directory: str | Path) -> ds.Dataset:
     files = sorted(folder.glob("part-*.parquet"))
     if not files:
         raise DataError(
-            f"{folder}: a canonical folder holds part-*.parquet files; got none; run `tfrec data "
-            f"prepare` or tfrec.data.prepare first"
+            f"{folder}: a canonical folder holds part-*.parquet files; got none; make it "
+            f"with tfrec.data.prepare(config, folder)"
         )
     dataset = ds.dataset([str(f) for f in files], format="parquet")
     check_table(dataset.schema, INTERACTION_SCHEMA, str(folder))

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import TableMap
-from tfrec.data.adapters.columns import read_attributes, read_interactions
+from tfrec.data.adapters.attributes import read_attributes
+from tfrec.data.adapters.events import read_interactions
 from tfrec.data.convert import to_number
+from tfrec.data.files import find_file
 from tfrec.data.quarantine import Quarantine
-from tfrec.data.raw import find_file
 from tfrec.data.tables import Tables
 from tfrec.schema import FeatureTable
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import TableMap
-from tfrec.data.adapters.columns import read_interactions
+from tfrec.data.adapters.events import read_interactions
 from tfrec.data.adapters.movielens import read_movielens_1m
+from tfrec.data.files import find_file, open_bytes
 from tfrec.data.quarantine import Quarantine
-from tfrec.data.raw import Layout, find_file, open_bytes, read_text
+from tfrec.data.raw import Layout, read_text
 from tfrec.data.tables import DataError, Tables
 from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID, FeatureTable
 
