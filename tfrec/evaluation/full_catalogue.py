@@ -48,7 +48,7 @@ class Ranker:
         block: int | None = None,
         max_memory_mb: float = 512,
     ) -> None:
-        self.data, self.questions, self.k = data, questions, k
+        self.model, self.data, self.questions, self.k = model, data, questions, k
         self.length = int(model.history_length)
         example = data.user_inputs(np.zeros(1, np.int32), questions.known, self.length)
         row = sum(int(v[0].nbytes) for v in example.values()) + 3 * 4 * data.n_items + 8 * k
@@ -77,6 +77,8 @@ class Ranker:
             int32 [n, k] item indices, equal scores by lower index, 0 where fewer than k are
             allowed.
         """
+        if hasattr(self.model, "refresh"):
+            self.model.refresh()
         asked = self.questions.users
         out = np.zeros((len(asked), self.k), np.int32)
         for start, stop in track(list(blocks(len(asked), self.block)), label, progress):

@@ -27,8 +27,9 @@ class Recommender(tf.keras.Model):
 
     A subclass is built as ``Model(data, **params)``: it takes sizes, vocabularies and the catalogue
     from ``data`` and its parameters by keyword. It must implement ``score_catalogue`` and
-    ``training_data``; ``score`` where a pair can be scored more cheaply than a row; ``user_embedding`` and ``item_embedding`` where it has vectors; ``fold_in`` where a
-    history alone can give a user vector.
+    ``training_data``; ``score`` where a pair can be scored more cheaply than a row;
+    ``user_embedding`` and ``item_embedding`` where it has vectors; ``fold_in`` where a history
+    alone can give a user vector; ``refresh`` where it caches catalogue vectors.
 
     Attributes:
         n_users, n_items: vocabulary sizes without padding.
@@ -54,7 +55,7 @@ class Recommender(tf.keras.Model):
         raise NotImplementedError
 
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
-        """The batches that ``fit`` takes: one epoch of ``data.train``, in ``train.seed``'s order."""
+        """The batches that ``fit`` takes: one epoch of ``data.train``, in ``train.seed`` order."""
         raise NotImplementedError
 
     def compile_for(self, train: TrainConfig) -> None:

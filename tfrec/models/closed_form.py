@@ -20,8 +20,17 @@ EVENTS_A_BATCH = 1 << 17
 def event_batches(data: RetrievalData, batch_size: int = EVENTS_A_BATCH) -> tf.data.Dataset:
     """The training events in order: ``{user_id, item_id int32, weight float32}``, each [event]."""
     train = data.train
-    arrays = {USER_ID: train.user, ITEM_ID: train.item, WEIGHT: train.weight}
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).prefetch(2)
+    count = len(train)
+    # Whole slices: cutting event by event would cost more than solving.
+    arrays = {
+        name: tf.constant(values)
+        for name, values in ((USER_ID, train.user), (ITEM_ID, train.item), (WEIGHT, train.weight))
+    }
+
+    def cut(start: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: values[start : start + batch_size] for name, values in arrays.items()}
+
+    return tf.data.Dataset.range(0, count, batch_size).map(cut).prefetch(2)
 
 
 def whole_history_length(data: RetrievalData, history_length: int | None) -> int:

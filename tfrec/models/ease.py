@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec.data.encoded import RetrievalData
 from tfrec.models.base import Users
 from tfrec.models.closed_form import ClosedForm, whole_history_length
-from tfrec.models.history_set import history_marks
+from tfrec.models.history_set import history_times
 from tfrec.schema import HISTORY
 
 LARGEST = 30_000
@@ -48,6 +48,7 @@ class EASE(ClosedForm):
             )
         self.l2 = l2
         self.history_length = whole_history_length(data, history_length)
+        self.bytes_per_user = 4 * self.n_items
         self.item_item = self._variable("item_item", (self.n_items, self.n_items))
 
     def solve(self, matrix: sp.csr_matrix) -> Mapping[str, float]:
@@ -64,5 +65,4 @@ class EASE(ClosedForm):
         return {"mean_abs_weight": float(np.abs(weights).mean())}
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
-        marks = history_marks(users[HISTORY], self.n_items)
-        return tf.sparse.sparse_dense_matmul(marks, self.item_item)
+        return history_times(users[HISTORY], self.item_item)

@@ -53,7 +53,7 @@ MODELS: dict[str, ModelSpec] = {
             "retrieval",
             "als:ALS",
             "Hu et al. 2008; Rendle et al. 2021, arXiv:2110.14037",
-            {"dim": 64, "sweeps": 12, "unobserved_weight": 0.3, "l2": 0.007},
+            {"dim": 64, "sweeps": 12, "unobserved_weight": 1.0, "l2": 0.003},
         ),
         ModelSpec(
             "mf_logistic",

@@ -31,8 +31,8 @@ class Validate(tf.keras.callbacks.Callback):
         best, best_epoch: the largest value (None before any) and its epoch (0 before any).
 
     Raises:
-        ValueError: a bad metric, ``every`` below 1, a negative patience, or validation events none of
-            which is a new item of its user (see ``held_out``).
+        ValueError: a bad metric, ``every`` below 1, a negative patience, or validation events of
+            which none is a new item of its user (see ``held_out``).
     """
 
     def __init__(
