@@ -1,9 +1,9 @@
 """Request batching: merges waiting requests into one graph call.
 
 The first request of a batch leads it: it waits until the batch is full or
-``batch_timeout_micros`` have passed, takes one of ``num_batch_threads`` turns and runs the graph for
-all; the others wait for their rows. Nobody hands work to another thread, so a lone request pays only
-the time-out.
+``batch_timeout_micros`` have passed, takes one of ``num_batch_threads`` turns and runs the graph
+for all; the others wait for their rows. Nobody hands work to another thread, so a lone request
+pays only the time-out.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class Health:
             if self._status is Status.NOT_SERVING:
                 return  # the server is stopping; a watch must not hold it up
             async with self._changed:
-                await self._changed.wait_for(lambda told=told: self._of(body) is not told  # type: ignore[misc])
+                while self._of(body) is told:
+                    await self._changed.wait()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service, for ``add_generic_rpc_handlers``."""
