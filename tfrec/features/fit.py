@@ -100,24 +100,52 @@ def fit_encoder(
     vocabularies: dict[str, list[str]] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for feature in features:
-        table = tables[feature.role]
-        if feature.name not in table.column_names:
-            raise ValueError(
-                f"feature {feature.name!r} (role {feature.role}) is no column of the "
-                f"{feature.role} table, which has {table.column_names}; mend 'features' or the data"
-            )
-        if feature.is_lookup:
-            counts = _counts(table, feature)
-            if feature.kind == "id":
-                counts += _counts(interactions, feature)
-            vocabularies[feature.name] = order_vocabulary(counts, feature)
-        elif feature.kind == "numeric":
-            values = arrow_column(table, feature)
-            if feature.transform == "log":
-                values = np.log1p(np.maximum(values, 0))
-            numbers[feature.name] = number_statistics(values, feature.buckets)
+        counts = _counts(interactions, feature) if feature.kind == "id" else Counter()
+        _find(tables[feature.role], feature, counts, vocabularies, numbers)
     save_statistics(folder, vocabularies, numbers)
     return FittedEncoder(folder, features, history_length)
+
+
+def fit_row_encoder(table: pa.Table, features: FeatureTable, folder: str | Path) -> FittedEncoder:
+    """As ``fit_encoder`` for one table of plain rows, which have neither user nor item.
+
+    Args:
+        table: *training* rows.
+        features: its columns, of any role; the vocabularies of the two ids are empty.
+        folder: statistics are written here.
+    """
+    vocabularies: dict[str, list[str]] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for feature in features:
+        if feature.kind == "id":
+            vocabularies[feature.name] = []
+        else:
+            _find(table, feature, Counter(), vocabularies, numbers)
+    save_statistics(folder, vocabularies, numbers)
+    return FittedEncoder(folder, features, 0)
+
+
+def _find(
+    table: pa.Table,
+    feature: Feature,
+    counts: Counter[str],
+    vocabularies: dict[str, list[str]],
+    numbers: dict[str, dict[str, Any]],
+) -> None:
+    """Adds the vocabulary or the moments of one column; ``counts`` come on top of its own."""
+    if feature.name not in table.column_names:
+        raise ValueError(
+            f"feature {feature.name!r} (role {feature.role}) is no column of the "
+            f"{feature.role} table, which has {table.column_names}; mend 'features' or the data"
+        )
+    if feature.is_lookup:
+        counted = _counts(table, feature) + counts
+        vocabularies[feature.name] = order_vocabulary(counted, feature)
+    elif feature.kind == "numeric":
+        values = arrow_column(table, feature)
+        if feature.transform == "log":
+            values = np.log1p(np.maximum(values, 0))
+        numbers[feature.name] = number_statistics(values, feature.buckets)
 
 
 def by_index(

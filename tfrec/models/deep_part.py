@@ -59,6 +59,8 @@ class DeepNetwork(tf.keras.layers.Layer):
         dots: adds the inner products item . user and item . history (equal widths needed for the
             former, else it is left out).
         embedding_dim: one width for all embeddings in place of ``dim``.
+        embedding_stddev: of the embeddings' first values; small, so that ids which training never
+            meets say little.
         hidden: widths of the ReLU layers.
         dropout: share of hidden units dropped in training.
         seed: of initialisation and dropout.
@@ -72,6 +74,7 @@ class DeepNetwork(tf.keras.layers.Layer):
         history_pooling: Pooling,
         dots: bool,
         embedding_dim: int | None,
+        embedding_stddev: float,
         hidden: Sequence[int],
         dropout: float,
         seed: int,
@@ -86,14 +89,14 @@ class DeepNetwork(tf.keras.layers.Layer):
         for feature in self._features:
             if feature.is_lookup:
                 dim = embedding_dim or feature.dim
-                table = rng.normal(0.0, dim**-0.5, (sizes[feature.name], dim)).astype(np.float32)
+                table = rng.normal(0.0, embedding_stddev, (sizes[feature.name], dim))
                 # Missing and unknown values say nothing until training gives them a meaning.
                 table[0] = 0.0
                 table[sizes[feature.name] - feature.oov_buckets :] = 0.0
                 self.tables[feature.name] = self.add_weight(
                     name=f"embedding_{feature.name}",
                     shape=table.shape,
-                    initializer=tf.keras.initializers.Constant(table),
+                    initializer=tf.keras.initializers.Constant(table.astype(np.float32)),
                 )
                 width += dim
             else:

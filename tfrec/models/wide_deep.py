@@ -52,6 +52,7 @@ class WideDeep(tf.keras.Model):
         history_length: H of the input ``history``; 0 reads none.
         hidden: widths of the ReLU layers.
         embedding_dim: one width for all embeddings; None takes each feature's ``dim``.
+        embedding_stddev: of the embeddings' first values.
         history_pooling: ``mean`` or ``attention`` of the scored item to the history.
         dots: gives the network the inner products item . user and item . history.
         dropout: share of hidden units dropped in training.
@@ -83,6 +84,7 @@ class WideDeep(tf.keras.Model):
         history_length: int = 0,
         hidden: Sequence[int] = (1024, 512, 256),
         embedding_dim: int | None = None,
+        embedding_stddev: float = 0.01,
         history_pooling: Pooling = "mean",
         dots: bool = False,
         dropout: float = 0.0,
@@ -133,6 +135,7 @@ class WideDeep(tf.keras.Model):
                 history_pooling,
                 dots,
                 embedding_dim,
+                embedding_stddev,
                 hidden,
                 dropout,
                 seed,
