@@ -1,0 +1,1 @@
+"""ExampleGen of our own: canonical tables to joined tf.Examples, on Beam."""
