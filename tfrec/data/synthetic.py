@@ -117,7 +117,7 @@ def generate(config: DataConfig) -> Synthetic:
     rng = np.random.default_rng([config.seed, 0])
     catalogue = make_catalogue(n_items, TOPICS, rng, config.images)
     users, start = user_attributes(n_users, TOPICS, rng)
-    end = rng.dirichlet(np.full(TOPICS, 0.25), n_users)
+    end = rng.dirichlet(np.full(TOPICS, 0.1), n_users)
     # Half of the taste stays, half drifts away over the year.
     end = 0.5 * start + 0.5 * end
     truth = Truth(start, end, catalogue.phi, START, SPAN)

@@ -83,10 +83,10 @@ def make_catalogue(n: int, topics: int, rng: np.random.Generator, images: bool) 
     material = rng.integers(0, len(MATERIALS), n)
     quality = rng.normal(0, 0.4, n)
     # Affinity: what the subcategory and the style explain, and a part that nothing shows.
-    by_noun = rng.normal(0, 1.6, (topics, len(NOUNS)))
-    by_style = rng.normal(0, 0.8, (topics, len(STYLES)))
-    own = rng.normal(0, 0.8, (topics, n))
-    popularity = -0.8 * np.log1p(rng.permutation(n))
+    by_noun = rng.normal(0, 3.2, (topics, len(NOUNS)))
+    by_style = rng.normal(0, 1.8, (topics, len(STYLES)))
+    own = rng.normal(0, 1.2, (topics, n))
+    popularity = -0.6 * np.log1p(rng.permutation(n))
     logits = by_noun[:, noun] + by_style[:, style] + own + popularity
     phi = np.exp(logits - logits.max(axis=1, keepdims=True))
     phi /= phi.sum(axis=1, keepdims=True)
@@ -138,7 +138,7 @@ def user_attributes(n: int, topics: int, rng: np.random.Generator) -> tuple[pa.T
         index = rng.integers(0, len(values), n)
         preference += rng.normal(0, strength, (len(values), topics))[index]
         parts.append(pa.array(np.array(values)[index]))
-    alpha = 0.25 * np.exp(preference)
+    alpha = 0.06 * np.exp(preference)
     start = rng.standard_gamma(alpha) + 1e-12
     start /= start.sum(axis=1, keepdims=True)
     names = ["user_id", "age", "gender", "region"]
