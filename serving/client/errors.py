@@ -20,7 +20,7 @@ class ServingError(Exception):
     cure = "Look into the server's log."
 
     def __init__(self, message: str, *, code: str | None = None, cure: str | None = None) -> None:
-        self.message = message
+        self.message = message if message.endswith((".", "!", "?")) else f"{message}."
         self.code = code or type(self).code
         self.cure = cure or type(self).cure
         super().__init__(f"{self.code}: {message} {self.cure}")

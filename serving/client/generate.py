@@ -8,9 +8,13 @@ classes from it in a pool of its own, so that any protobuf from 4.22 on will do.
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from google.protobuf import descriptor_pb2
 
 HERE = Path(__file__).resolve().parent
 PROTO = HERE / "wire.proto"
@@ -44,28 +48,19 @@ def render() -> dict[str, str]:
     Raises:
         RuntimeError: if grpcio-tools is not installed or protoc refuses wire.proto.
     """
-    try:
-        from grpc_tools import protoc
-    except ImportError as error:
+    if importlib.util.find_spec("grpc_tools") is None:
         raise RuntimeError(
             "generate.py compiles wire.proto with grpcio-tools, which is not installed; "
             "install the development requirements"
-        ) from error
-    from google.protobuf import descriptor_pb2
-
+        )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        code = protoc.main(
-            [
-                "protoc",
-                f"-I{HERE}",
-                f"--descriptor_set_out={out / 'wire.bin'}",
-                f"--pyi_out={out}",
-                str(PROTO),
-            ]
-        )
-        if code != 0:
-            raise RuntimeError(f"protoc refused {PROTO} with exit status {code}; see its message")
+        # In a process of its own: protoc crashes where TensorFlow's protobuf is loaded beside it.
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{HERE}", str(PROTO)]
+        command += [f"--descriptor_set_out={out / 'wire.bin'}", f"--pyi_out={out}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"protoc refused {PROTO} ({done.returncode}): {done.stderr}")
         files = descriptor_pb2.FileDescriptorSet.FromString((out / "wire.bin").read_bytes())
         stub = "# ruff: noqa\n# fmt: off\n" + (out / "wire_pb2.pyi").read_text()
     (file,) = files.file

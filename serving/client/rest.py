@@ -139,7 +139,9 @@ class RestClient(Shell):
             sock.settimeout(_left(end))  # a trickle of bytes does not stretch the deadline
         if response.length:  # the server went away in the middle
             raise http.client.IncompleteRead(b"", response.length)
-        return response.status, b"".join(chunks), not response.will_close
+        keep = not response.will_close
+        response.close()  # else the connection thinks there is more to read
+        return response.status, b"".join(chunks), keep
 
     def close(self) -> None:
         """Closes the idle connections."""

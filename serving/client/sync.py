@@ -17,7 +17,7 @@ from serving.client.steps import Retry, Timed
 
 def to_error(error: Any) -> ServingError:
     """Our exception for gRPC's."""
-    return from_code(error.code().name, (error.details() or "").strip() or "no message.")
+    return from_code(error.code().name, (error.details() or "").strip() or "no message")
 
 
 class Client(Shell):

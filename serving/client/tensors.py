@@ -92,6 +92,8 @@ def to_array(value: ArrayLike) -> NDArray[Any]:
     """
     try:
         array = np.asarray(value)
+    except UnicodeDecodeError:  # text and bytes mixed
+        return np.asarray(value, object)
     except ValueError as error:
         raise BadInputError(f"A tensor must be a regular array: {error}.") from None
     if array.dtype.kind in "US" and not isinstance(value, np.ndarray):
