@@ -161,7 +161,8 @@ def encode(
             vectors [batch, dim]. Dense, sparse or ragged.
         features: the feature table; its features that ``raw`` lacks are left out.
         analyzer: vocabularies and moments.
-        history_length: H, most recent items kept; where above 0 and ``history`` is in ``raw``, its item ids are encoded.
+        history_length: H, most recent items kept; where above 0 and
+            ``history`` is in ``raw``, its item ids are encoded.
 
     Returns:
         Encoded features by name; ``history`` int64 [batch, H].

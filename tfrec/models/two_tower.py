@@ -149,6 +149,9 @@ class TwoTower(Recommender):
         )
         self._loss = tf.keras.metrics.Mean("loss")
         self._seed = 0
+        # All variables exist before the first step, so that its trace is the only one.
+        self.fold_in(tf.zeros([1, max(history_length, 1)], tf.int64))
+        self.item_tower(tf.zeros([1], tf.int64))
 
     # -- towers -------------------------------------------------------------------------------
 
@@ -160,7 +163,15 @@ class TwoTower(Recommender):
         return self._history(tf.reshape(vectors, shape), present, training=training), present
 
     def _user_vectors(self, states: tf.Tensor, users: Users, training: bool) -> tf.Tensor:
-        """Unit vectors from states [batch, H + 1, dim] (or [batch, dim] at serving)."""
+        """Unit vectors from states [batch, H + 1, dim] (or [batch, dim] at serving).
+
+        A feature that ``users`` lacks counts as missing for every row.
+        """
+        batch = tf.shape(states)[0]
+        for layer in (self._user, self._context):
+            for feature in layer.features if layer is not None else ():
+                if feature.name not in users:
+                    users = {**users, **missing(feature, batch)}
         if self._user is not None:
             attributes = self._user(users, training=training)
             states += attributes if states.shape.rank == 2 else attributes[:, tf.newaxis]
@@ -179,12 +190,7 @@ class TwoTower(Recommender):
         return self.item_tower(tf.cast(items, tf.int64))
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
-        batch = tf.shape(history)[0]
-        users: dict[str, tf.Tensor] = {HISTORY: history}
-        for layer in (self._user, self._context):
-            for feature in layer.features if layer is not None else ():
-                users |= missing(feature, batch)
-        return self.user_embedding(users)
+        return self.user_embedding({HISTORY: history})
 
     # -- the contract -------------------------------------------------------------------------
 
@@ -212,7 +218,9 @@ class TwoTower(Recommender):
 
     def compile_for(self, train: TrainConfig) -> None:
         self._seed = train.seed
-        self.compile(optimizer=LazyAdam(train.learning_rate, epsilon=1e-7))
+        optimizer = LazyAdam(train.learning_rate, epsilon=1e-7)
+        optimizer._create_all_weights(self.trainable_variables)
+        self.compile(optimizer=optimizer)
 
     def call(self, users: Users, training: bool = False) -> tf.Tensor:
         return self.user_embedding(users)
