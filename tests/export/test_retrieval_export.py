@@ -29,7 +29,8 @@ out = model.signatures["recommend"](
     history=tf.constant([["i1", "i3"]]), exclude=tf.constant([["i1", "i3"]]), k=tf.constant(3))
 ours = ("tfrec", "pipelines", "serving", "tensorflow_recommenders", "tensorflow_transform")
 assert not [m for m in sys.modules if m.split(".")[0] in ours]
-print(json.dumps([out["item_id"].numpy()[0].astype(str).tolist(), out["score"].numpy()[0].tolist()]))
+items, scores = (out[name].numpy()[0] for name in ("item_id", "score"))
+print(json.dumps([items.astype(str).tolist(), scores.tolist()]))
 """
 
 

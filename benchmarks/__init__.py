@@ -1,0 +1,1 @@
+"""Scripts that measure; the numbers in RESULTS.md are theirs."""
