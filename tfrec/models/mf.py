@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfrec.config import TrainConfig
@@ -51,15 +49,16 @@ class MatrixFactorisation(Recommender):
             )
         self.dim, self.negatives, self.l2 = dim, negatives, l2
         self.history_length, self.fold_in_steps = history_length, fold_in_steps
-        normal = tf.keras.initializers.RandomNormal(stddev=init)
         # Row 0 is the unknown user and the padding item.
-        self.users = self._table("users", data.n_users + 1, dim, normal)
-        self.items = self._table("items", data.n_items + 1, dim, normal)
-        self.user_bias = self._table("user_bias", data.n_users + 1, 1, "zeros")
-        self.item_bias = self._table("item_bias", data.n_items + 1, 1, "zeros")
+        self.users = self._table("users", data.n_users + 1, dim, init)
+        self.items = self._table("items", data.n_items + 1, dim, init)
+        self.user_bias = self._table("user_bias", data.n_users + 1, 1, 0.0)
+        self.item_bias = self._table("item_bias", data.n_items + 1, 1, 0.0)
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
 
-    def _table(self, name: str, rows: int, dim: int, initializer: Any) -> tf.Variable:
+    def _table(self, name: str, rows: int, dim: int, stddev: float) -> tf.Variable:
+        # One initializer each: an unseeded one that is used twice gives the same values twice.
+        initializer = tf.keras.initializers.RandomNormal(stddev=stddev) if stddev else "zeros"
         return self.add_weight(name=name, shape=(rows, dim), initializer=initializer)
 
     # -- training -----------------------------------------------------------------------------
@@ -118,7 +117,7 @@ class MatrixFactorisation(Recommender):
         curvature += 0.25 * share * tf.reduce_sum(other**2)
         ridge = self.l2 * (1 + self.negatives) * count
         step = 1.0 / (curvature + ridge + 1e-6)
-        for _ in tf.range(self.fold_in_steps):
+        for _ in range(self.fold_in_steps):
             up = tf.sigmoid(-(tf.einsum("bd,bhd->bh", vector, liked) + liked_bias + self.bias))
             down = tf.sigmoid(tf.matmul(vector, other, transpose_b=True) + other_bias + self.bias)
             gradient = tf.einsum("bh,bhd->bd", up * present, liked)
