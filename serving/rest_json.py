@@ -270,7 +270,8 @@ def examples(document: Mapping[str, Any]) -> input_pb2.Input:
 
 def shortest(array: NDArray[np.float32]) -> NDArray[np.float64]:
     """Doubles that print as the shortest decimal of the same float32: 0.2, not 0.2000000029."""
-    exact = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        exact = array.astype(np.float64)
     out = exact.copy()
     open_ = np.isfinite(exact) & (exact != 0)
     if not open_.any():
