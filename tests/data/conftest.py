@@ -1,9 +1,8 @@
-"""Small raw files and the real data sets, where this machine has them."""
+"""Small raw files, and configurations around them."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,13 +34,3 @@ def configure(tmp_path: Path) -> Callable[..., Config]:
         return parse_config({"name": "test", "data": data, "features": features or []})
 
     return _configure
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of real data sets; skips where there is none."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    path = Path(os.environ.get("TFREC_SHARED_DATA", beside))
-    if not path.is_dir():
-        pytest.skip(f"no real data at {path}; set TFREC_SHARED_DATA to test on it")
-    return path

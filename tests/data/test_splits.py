@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from tfrec.config import SplitConfig
 from tfrec.data import DataError, assign
 
-events = st.lists(
-    st.tuples(st.sampled_from("abcde"), st.integers(0, 6)), min_size=1, max_size=60
-)
+events = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 6)), min_size=1, max_size=60)
 
 
 def table(rows: list[tuple[str, int]]) -> pa.Table:

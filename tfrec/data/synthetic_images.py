@@ -19,11 +19,11 @@ def encode_png(pixels: np.ndarray) -> bytes:
     Args:
         pixels: uint8 [height, width, 3].
     """
-    height, width, channels = pixels.shape
-    if channels != 3 or pixels.dtype != np.uint8:
+    if pixels.shape[2:] != (3,) or pixels.dtype != np.uint8:
         raise ValueError(
             f"pixels are uint8 [height, width, 3]; got {pixels.dtype} {list(pixels.shape)}"
         )
+    height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # byte 0 of a row: no filter
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
