@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.config import SplitConfig
 from tfrec.data.tables import DataError
@@ -47,6 +48,12 @@ def assign(interactions: pa.Table, split: SplitConfig) -> pa.Array:
             f"validation={split.validation}, test={split.test}; lower the shares or bring more data"
         )
     return pa.array(NAMES).take(pa.array(codes))
+
+
+def split_events(interactions: pa.Table, split: SplitConfig) -> dict[str, pa.Table]:
+    """Interactions by split (``train``, ``eval``, ``test``), each in the log's order."""
+    names = assign(interactions, split)
+    return {name: interactions.filter(pc.equal(names, name)) for name in NAMES}
 
 
 def _users_and_times(interactions: pa.Table) -> tuple[np.ndarray, np.ndarray]:

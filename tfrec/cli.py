@@ -1,0 +1,343 @@
+"""The command ``tfrec``: thin, and the only file of the library that reaches pipelines and serving.
+
+Heavy imports happen inside the command that needs them, so that ``tfrec --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Recommenders on TensorFlow: from a log of purchases to a served answer.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Configurations.")
+data_app = typer.Typer(no_args_is_help=True, help="Raw logs and canonical tables.")
+pipeline_app = typer.Typer(no_args_is_help=True, help="The TFX pipeline.")
+app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
+app.add_typer(pipeline_app, name="pipeline")
+
+out = Console()
+err = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration.")]
+ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="SavedModel, or its versions.")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns errors that a user can mend into one message and exit status 2."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+        err.print(f"[bold red]error:[/bold red] {text}", highlight=False, soft_wrap=True)
+        if os.environ.get("TFREC_TRACEBACK"):
+            raise
+        raise typer.Exit(2) from None
+
+
+def _load(path: Path) -> Any:
+    from tfrec.config import load_config
+
+    return load_config(path)
+
+
+@config_app.command("check")
+def config_check(file: Path) -> None:
+    """Checks a configuration and prints what it comes to."""
+    with _told():
+        config = _load(file)
+        out.print_json(config.model_dump_json())
+        err.print(f"[green]{file}: fine[/green]")
+
+
+@data_app.command("prepare")
+def data_prepare(config: ConfigFile, to: Annotated[Path, typer.Option("--out")]) -> None:
+    """Reads a raw log into canonical tables; bad rows go to a quarantine file with reasons."""
+    with _told():
+        from dataclasses import asdict
+
+        from tfrec.data.prepare import prepare
+
+        out.print_json(json.dumps(asdict(prepare(_load(config), to))))
+
+
+@app.command()
+def models() -> None:
+    """All models: kind, paper, and the configuration to train each."""
+    from tfrec.models.registry import MODELS
+
+    table = Table("model", "kind", "source", "configuration")
+    for spec in MODELS.values():
+        section = "ranking" if spec.kind == "ranking" else "retrieval"
+        params = f", params: {json.dumps(spec.example)}" if spec.example else ""
+        table.add_row(
+            spec.name, spec.kind, spec.paper, f"{section}: {{model: {spec.name}{params}}}"
+        )
+    out.print(table)
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    to: Annotated[Path, typer.Option("--out", help="Folder of models and report.")],
+) -> None:
+    """Trains and exports without TFX, in this process; for a first look and for notebooks."""
+    with _told():
+        from tfrec.export.train import train_models
+
+        report = train_models(_load(config), to, say=lambda line: err.print(line))
+        out.print_json(json.dumps(report))
+
+
+@pipeline_app.command("run")
+def pipeline_run(
+    config: ConfigFile,
+    span: Annotated[
+        int | None, typer.Option(help="Span of the data; the newest by default.")
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Reuse what earlier runs made.")] = True,
+) -> None:
+    """Runs the pipeline on this machine: raw log to pushed models."""
+    with _told():
+        loaded = _load(config)
+        err.print("loading TFX (10 to 30 seconds)")
+        from pipelines import local
+
+        report = local.run(loaded, span=span, cache=cache, say=lambda line: err.print(line))
+        _print_report(report)
+        if report.refused:
+            raise typer.Exit(3)
+
+
+def _print_report(report: Any) -> None:
+    table = Table("component", "seconds", "from cache")
+    for component in report.components:
+        table.add_row(component.name, f"{component.seconds:.1f}", "yes" if component.cached else "")
+    table.add_row("all", f"{report.seconds:.1f}", "")
+    out.print(table)
+    for name, folder in report.pushed.items():
+        out.print(f"[green]pushed[/green] {name}: {folder}", soft_wrap=True)
+    for name, reasons in report.refused.items():
+        out.print(f"[red]refused[/red] {name}: {'; '.join(reasons)}", soft_wrap=True)
+
+
+@pipeline_app.command("compile")
+def pipeline_compile(
+    config: ConfigFile, to: Annotated[Path, typer.Option("--out", help="Job file to write.")]
+) -> None:
+    """Writes the Kubeflow v2 / Vertex job of the same configuration."""
+    with _told():
+        from pipelines import kubeflow
+
+        kubeflow.compile(_load(config), to)
+        out.print(f"wrote {to}")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def serve(context: typer.Context) -> None:
+    """Serves models; takes tensorflow_model_server's flags. 'serve plan MODEL' estimates memory."""
+    arguments = list(context.args)
+    if arguments[:1] == ["plan"]:
+        from serving.plan import plan_main
+
+        raise typer.Exit(plan_main(arguments[1:]))
+    from serving.__main__ import serve_main
+
+    raise typer.Exit(serve_main(arguments))
+
+
+@app.command()
+def query(
+    user: Annotated[list[str], typer.Option("--user", "-u", help="User id; may be repeated.")],
+    address: Annotated[str, typer.Option("--address", "-a")] = "localhost:8500",
+    model: Annotated[str, typer.Option("--model", "-m", help="Served name.")] = "retrieval",
+    k: Annotated[int, typer.Option("-k")] = 10,
+    tables: Annotated[
+        Path | None,
+        typer.Option("--data", help="Canonical tables: history and features of the users."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
+) -> None:
+    """Asks a server over gRPC and prints recommendations with titles."""
+    with _told():
+        from serving.client import Client, ServingError
+        from tfrec.export.ask import UserFacts, recommend_rows
+
+        facts = UserFacts.open(tables) if tables else None
+        try:
+            with Client(address, model, timeout=timeout) as client:
+                for row in recommend_rows(client, user, k, facts):
+                    _print_list(row)
+        except ServingError as error:
+            raise ValueError(str(error)) from None
+
+
+def _print_list(row: Any) -> None:
+    table = Table("rank", "item", "title", "score", title=row.heading, title_justify="left")
+    for place, (item, title, score) in enumerate(row.items, 1):
+        table.add_row(str(place), item, title, f"{score:.3f}")
+    out.print(table)
+
+
+@app.command()
+def recommend(
+    model: ModelFolder,
+    tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
+    to: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    users: Annotated[
+        Path | None, typer.Option(help="User ids, one a line (or Parquet with user_id); all.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k")] = 10,
+    include_seen: Annotated[bool, typer.Option(help="Also what a user had before.")] = False,
+    batch_size: Annotated[int, typer.Option()] = 1024,
+) -> None:
+    """Writes the best items of many users to a Parquet file."""
+    with _told():
+        from tfrec.data.tables import read_tables
+        from tfrec.export.batch import BatchRecommender, read_users
+
+        canonical = read_tables(tables)
+        wanted = read_users(users) if users else canonical.users.column("user_id").to_pylist()
+        recommender = BatchRecommender(model, canonical.interactions, canonical.users)
+        rows = recommender.write(
+            wanted, k, to, exclude_seen=not include_seen, batch_size=batch_size
+        )
+        out.print(f"wrote {rows:,} rows for {len(wanted):,} users to {to}", soft_wrap=True)
+
+
+SplitOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Its section 'split'; else each user's last event tests."),
+]
+ReportOption = Annotated[Path | None, typer.Option("--report", help="HTML report to write.")]
+
+
+def _measure(named: dict[str, Path], tables: Path, config: Path | None) -> tuple[Any, Any]:
+    """Evaluations by name, and the data they were made on."""
+    from tfrec.config import SplitConfig
+    from tfrec.data.splits import split_events
+    from tfrec.data.tables import read_tables
+    from tfrec.export.measure import data_of_ids, evaluate_saved
+
+    canonical = read_tables(tables)
+    split = _load(config).split if config else SplitConfig()
+    splits = split_events(canonical.interactions, split)
+    data = data_of_ids(canonical, splits)
+    return {
+        name: evaluate_saved(folder, canonical, splits, data=data, name=name)
+        for name, folder in named.items()
+    }, data
+
+
+@app.command()
+def evaluate(
+    model: ModelFolder,
+    tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
+    config: SplitOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Measures an exported model on the test split: whole catalogue, seen items excluded."""
+    with _told():
+        _report(*_measure({model.name: model}, tables, config), report)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="SavedModels; the first is the base.")],
+    tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
+    config: SplitOption = None,
+    report: ReportOption = None,
+) -> None:
+    """Compares exported models on the same users, with paired intervals in the report."""
+    with _told():
+        short = len({f.name for f in folders}) == len(folders)
+        named = {f.name if short else str(f): f for f in folders}
+        evaluations, data = _measure(named, tables, config)
+        _report(evaluations, data, report)
+        _print_comparisons(evaluations)
+
+
+def _report(evaluations: Any, data: Any, report: Path | None) -> None:
+    from tfrec.evaluation.report import print_table, write_html
+
+    print_table(evaluations)
+    if report is not None:
+        out.print(f"wrote {write_html(evaluations, report, data=data)}", soft_wrap=True)
+
+
+def _print_comparisons(evaluations: Any) -> None:
+    from tfrec.evaluation.bootstrap import compare as compare_pair
+
+    base, *others = evaluations
+    table = Table("model", "against", "metric", "difference", "95% interval", "p")
+    for name in others:
+        for metric in ("recall@10", "ndcg@10"):
+            found = compare_pair(evaluations[base], evaluations[name], metric)
+            low, high = found.difference.low, found.difference.high
+            table.add_row(
+                name,
+                base,
+                metric,
+                f"{found.difference.mean:+.4f}",
+                f"{low:+.4f} .. {high:+.4f}",
+                f"{found.p:.3f}",
+            )
+    out.print(table)
+
+
+@app.command()
+def doctor(
+    config: ConfigFile,
+    model: Annotated[Path | None, typer.Option("--model", "-m")] = None,
+    work: Annotated[Path | None, typer.Option(help="Where tables are kept; pipeline.root.")] = None,
+) -> None:
+    """Looks for the usual illnesses of data and lists; each finding names its cure."""
+    with _told():
+        from tfrec.export.checkup import checkup
+
+        findings = checkup(_load(config), model, work)
+        table = Table("check", "", "found", "cure")
+        colours = {"ok": "green", "warning": "yellow", "critical": "red"}
+        for f in findings:
+            colour = colours[f.severity]
+            table.add_row(f.check, f"[{colour}]{f.severity}[/{colour}]", f.found, f.cure)
+        out.print(table)
+        if any(f.severity == "critical" for f in findings):
+            raise typer.Exit(3)
+
+
+@app.command()
+def demo(
+    config: Annotated[Path, typer.Option("--config", "-c")] = Path("configs/sample.yaml"),
+) -> None:
+    """Pipeline on the bundled sample, server, a real gRPC query, printed recommendations."""
+    with _told():
+        loaded = _load(config)
+        err.print("loading TFX (10 to 30 seconds)")
+        from pipelines.demo import run_demo
+
+        run_demo(loaded, say=lambda line: err.print(line), show=_print_list, report=_print_report)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

@@ -1,0 +1,93 @@
+"""Trains and exports both models of a configuration in one process, without TFX."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.evaluation.full_catalogue import evaluate
+from tfrec.export.ranking import export_ranking
+from tfrec.export.retrieval import export_retrieval, title_table
+from tfrec.models.registry import spec
+from tfrec.training.fit import fit_retrieval
+from tfrec.training.ranking import evaluate_ranking, fit_ranking
+from tfrec.training.strategy import make_strategy
+from tfrec.training.workspace import open_workspace
+
+REPORT = "report.json"
+REPORTED = ("recall@10", "recall@100", "ndcg@10")
+
+
+class _Epochs(tf.keras.callbacks.Callback):
+    """A line an epoch."""
+
+    def __init__(self, say: Callable[[str], None], name: str) -> None:
+        super().__init__()
+        self._say, self._name = say, name
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        figures = ", ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items())
+        self._say(f"{self._name} epoch {epoch + 1}: {figures}")
+
+
+def train_models(
+    config: Config, folder: str | Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Trains, measures on the test split, exports.
+
+    Args:
+        config: the configuration.
+        folder: gets ``tables/``, ``retrieval/<version>/``, ``ranking/<version>/`` and
+            ``report.json``; versions are unix seconds, as TensorFlow Serving likes them.
+        say: is given progress lines.
+
+    Returns:
+        The report: figures of both models and their folders.
+    """
+    folder = Path(folder)
+    say("reading and encoding the data")
+    space = open_workspace(config, folder)
+    version = str(int(time.time()))
+    report: dict[str, Any] = {"name": config.name}
+    retrieval = config.retrieval
+    fitted = fit_retrieval(
+        retrieval.model,
+        dict(retrieval.params),
+        retrieval.train,
+        space.data,
+        metric=config.gate.metric,
+        callbacks=[_Epochs(say, retrieval.model)],
+        strategy=make_strategy(retrieval.train.replicas),
+    )
+    found = evaluate(fitted.model, space.data, "test")
+    names = space.titles()
+    titles = title_table(space.data.item_ids, names) if names else None
+    path = export_retrieval(
+        fitted.model, space.data, space.encoder, folder / "retrieval" / version, titles
+    )
+    report["retrieval"] = {
+        "model": retrieval.model,
+        "kind": spec(retrieval.model).kind,
+        "best_epoch": fitted.best_epoch,
+        "folder": str(path),
+        **{metric: found[metric] for metric in REPORTED},
+    }
+    if config.ranking.enabled:
+        strategy = make_strategy(config.ranking.train.replicas)
+        ranker = fit_ranking(
+            config.ranking,
+            space.data,
+            strategy=strategy,
+            callbacks=[_Epochs(say, config.ranking.model)],
+        )
+        path = export_ranking(ranker.model, space.data, space.encoder, folder / "ranking" / version)
+        figures = evaluate_ranking(ranker.model, space.data, "test")
+        report["ranking"] = {"model": config.ranking.model, "folder": str(path), **figures}
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+    return report
