@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tfrec.config import Config
 from tfrec.data import BadDataError, DataError, prepare, read_tables
 from tfrec.data import files as files_module
 
@@ -44,7 +46,12 @@ def quarantine(folder: Path) -> list[dict]:
     ],
 )
 def test_each_kind_of_malformed_row_goes_to_the_quarantine(
-    write, configure, tmp_path, name: str, line: bytes, reason: str
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    name: str,
+    line: bytes,
+    reason: str,
 ) -> None:
     rows = GOOD.encode().splitlines(keepends=True)
     rows.insert(40, line + b"\n")
@@ -64,7 +71,12 @@ def test_each_kind_of_malformed_row_goes_to_the_quarantine(
     assert tables.interactions.column("user_id").to_pylist() == [f"u{n}" for n in range(60)]
 
 
-def test_many_blocks_give_the_same_answer_as_one(write, configure, tmp_path, monkeypatch) -> None:
+def test_many_blocks_give_the_same_answer_as_one(
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rng = np.random.default_rng(0)
     lines = []
     for n in range(400):
@@ -99,7 +111,7 @@ def test_many_blocks_give_the_same_answer_as_one(write, configure, tmp_path, mon
 
 
 def test_too_many_bad_rows_stop_with_counts_examples_and_the_file_kept(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     write("log.csv", HEADER + GOOD + "broken\nu1,i1,noon,1\nu2,i2,dusk,1\n")
     config = configure(format="columns", interactions=LOG, max_bad_rate=0.04)
@@ -116,7 +128,7 @@ def test_too_many_bad_rows_stop_with_counts_examples_and_the_file_kept(
 
 
 def test_rows_failed_by_a_rule_do_not_stop_the_run_and_the_first_rule_counts(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     write("log.csv", HEADER + GOOD + ",i1,5,1\n" * 40 + "u1,i1,5,-3\n")
     rules = [
@@ -130,7 +142,7 @@ def test_rows_failed_by_a_rule_do_not_stop_the_run_and_the_first_rule_counts(
 
 
 def test_attributes_from_the_events_own_file_are_the_most_frequent_values(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     write(
         "log.csv",
@@ -161,7 +173,7 @@ def test_attributes_from_the_events_own_file_are_the_most_frequent_values(
 
 
 def test_attribute_files_are_joined_and_their_bad_rows_quarantined(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     write("log.csv", HEADER + GOOD)
     write("items.tsv.gz", "id\ttags\tcost\ni0\ta;b\t1\ni0\tz\t2\ni1\tc\tcheap\ncold\t\t3\n\tx\t1\n")
@@ -195,7 +207,7 @@ def test_attribute_files_are_joined_and_their_bad_rows_quarantined(
     assert "cold" in read_tables(tmp_path / "out").items.column("item_id").to_pylist()
 
 
-def test_parquet_with_true_types(configure, tmp_path) -> None:
+def test_parquet_with_true_types(configure: Callable[..., Config], tmp_path: Path) -> None:
     pq.write_table(
         pa.table(
             {
@@ -243,7 +255,9 @@ def test_parquet_with_true_types(configure, tmp_path) -> None:
     assert [row["line"] for row in quarantine(tmp_path / "out")] == [2, 3]
 
 
-def test_no_header_no_times_and_a_byte_order_mark(write, configure, tmp_path) -> None:
+def test_no_header_no_times_and_a_byte_order_mark(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.txt", "\ufeffa|x|view\r\nb|y|buy\r\na|x|view\r\n")
     columns = {"user_id": "c0", "item_id": "c1", "event": "c2"}
     config = configure(
@@ -278,7 +292,12 @@ def test_no_header_no_times_and_a_byte_order_mark(write, configure, tmp_path) ->
     ],
 )
 def test_bad_files_and_maps_are_named(
-    write, configure, tmp_path, content: str, change: dict, words: str
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    content: str,
+    change: dict,
+    words: str,
 ) -> None:
     write("log.csv", content)
     config = configure(format="columns", interactions={**LOG, **change})
@@ -287,14 +306,18 @@ def test_bad_files_and_maps_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_only_bad_rows_leave_nothing(write, configure, tmp_path) -> None:
+def test_only_bad_rows_leave_nothing(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", HEADER + "u1,i1,noon,1\n")
     config = configure(format="columns", interactions=LOG, max_bad_rate=1)
     with pytest.raises(DataError, match=r"got none of 1 rows; quarantined: .*bad_time"):
         prepare(config, tmp_path / "out")
 
 
-def test_a_gzip_file_cut_short_is_named(write, configure, tmp_path) -> None:
+def test_a_gzip_file_cut_short_is_named(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     path = write("log.csv.gz", HEADER + GOOD)
     path.write_bytes(path.read_bytes()[:-20])
     config = configure(format="columns", interactions={**LOG, "file": "log.csv.gz"})
@@ -302,7 +325,9 @@ def test_a_gzip_file_cut_short_is_named(write, configure, tmp_path) -> None:
         prepare(config, tmp_path / "out")
 
 
-def test_one_user_one_item(write, configure, tmp_path) -> None:
+def test_one_user_one_item(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", HEADER + "u,i,1,1\n")
     summary = prepare(configure(format="columns", interactions=LOG), tmp_path / "out")
     assert (summary.users, summary.items, summary.rows_out) == (1, 1, 1)

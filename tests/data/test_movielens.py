@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tfrec.data import DataError, assign, prepare, read_tables, titles
+from tfrec.config import Config
+from tfrec.data import DataError, Tables, assign, prepare, read_tables, titles
 
 RATINGS = "1::10::5::978300760\n1::20::3::978302109\n2::10::4::978301968\n"
 USERS = "1::F::1::10::48067\n2::M::56::16::70072\n3::M::25::15::55117\n"
@@ -12,7 +15,9 @@ MOVIES = "10::Café: Noir (1995)::Drama|Film-Noir\n20::Untitled::Comedy\n30::Uns
 
 
 @pytest.mark.parametrize("gz", ["", ".gz"])
-def test_movielens_1m_as_published(write, configure, tmp_path, gz: str) -> None:
+def test_movielens_1m_as_published(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path, gz: str
+) -> None:
     write(f"raw/ratings.dat{gz}", RATINGS)
     write(f"raw/users.dat{gz}", USERS)
     write(f"raw/movies.dat{gz}", MOVIES.encode("latin-1"))
@@ -52,7 +57,9 @@ def test_movielens_1m_as_published(write, configure, tmp_path, gz: str) -> None:
     assert titles(tables.items) == ["Café: Noir", "Untitled"]
 
 
-def test_a_broken_line_of_ratings_is_quarantined_as_it_stood(write, configure, tmp_path) -> None:
+def test_a_broken_line_of_ratings_is_quarantined_as_it_stood(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("ratings.dat", RATINGS + "1:10::5::978300760\n")
     write("users.dat", USERS)
     write("movies.dat", MOVIES.encode("latin-1"))
@@ -65,7 +72,9 @@ def test_a_broken_line_of_ratings_is_quarantined_as_it_stood(write, configure, t
     }
 
 
-def test_filters_drop_ratings_then_items_then_users(write, configure, tmp_path) -> None:
+def test_filters_drop_ratings_then_items_then_users(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     ratings = [
         ("1", "10", 5),
         ("1", "20", 5),
@@ -88,7 +97,9 @@ def test_filters_drop_ratings_then_items_then_users(write, configure, tmp_path) 
     assert list(pairs) == [("1", "10"), ("1", "20"), ("4", "20"), ("4", "10")]
 
 
-def test_missing_files_are_named(write, configure, tmp_path) -> None:
+def test_missing_files_are_named(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("ratings.dat", RATINGS)
     with pytest.raises(DataError, match=r"users.dat.*plain or .gz.*data.path"):
         prepare(configure(format="movielens_1m"), tmp_path / "out")
@@ -96,7 +107,7 @@ def test_missing_files_are_named(write, configure, tmp_path) -> None:
         prepare(configure(format="movielens_1m", path="/nowhere"), tmp_path / "out")
 
 
-def expect_100k(tables) -> None:
+def expect_100k(tables: Tables) -> None:
     assert tables.interactions.to_pylist() == [
         {
             "user_id": "1",
@@ -123,7 +134,7 @@ def expect_100k(tables) -> None:
 
 @pytest.mark.parametrize("gz", ["", ".gz"])
 def test_movielens_100k_from_grouplens_and_from_recbole(
-    write, configure, tmp_path, gz: str
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path, gz: str
 ) -> None:
     write(f"a/u.data{gz}", "1\t7\t3\t881250949\n")
     write(f"a/u.user{gz}", "1|24|M|technician|85711\n")
@@ -152,7 +163,9 @@ def test_movielens_100k_from_grouplens_and_from_recbole(
         expect_100k(read_tables(tmp_path / f"{name}-out"))
 
 
-def test_the_split_of_what_was_prepared_keeps_the_order_of_ties(write, configure, tmp_path) -> None:
+def test_the_split_of_what_was_prepared_keeps_the_order_of_ties(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("ratings.dat", "".join(f"1::{i}::3::100\n" for i in range(5)))
     write("users.dat", USERS)
     write("movies.dat", MOVIES.encode("latin-1"))

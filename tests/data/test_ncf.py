@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
+from tfrec.config import Config
 from tfrec.data import DataError, assign, prepare, read_tables
 
 TRAIN = "0\t5\t4\n1\t6\t3\n0\t6\t2\n0\t7\t1\n1\t5\t5\n"
@@ -10,7 +14,9 @@ TEST = "0\t8\t5\t978824351\n1\t7\t4\t978300174\n"
 NEGATIVE = "(0,8)\t1\t2\t3\n(1,7)\t2\t3\t4\n"
 
 
-def write_all(write, gz: str = "", prefix: str = "ncf/ml-1m.", train: str = TRAIN) -> None:
+def write_all(
+    write: Callable[..., Path], gz: str = "", prefix: str = "ncf/ml-1m.", train: str = TRAIN
+) -> None:
     write(f"{prefix}train.rating{gz}", train)
     write(f"{prefix}test.rating{gz}", TEST)
     write(f"{prefix}test.negative{gz}", NEGATIVE)
@@ -19,7 +25,11 @@ def write_all(write, gz: str = "", prefix: str = "ncf/ml-1m.", train: str = TRAI
 @pytest.mark.parametrize("gz", ["", ".gz"])
 @pytest.mark.parametrize("prefix", ["ncf/ml-1m.", "ncf/"])
 def test_row_order_is_time_order_and_the_test_row_is_last(
-    write, configure, tmp_path, gz: str, prefix: str
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    gz: str,
+    prefix: str,
 ) -> None:
     write_all(write, gz, prefix)
     config = configure(format="ncf", path=str(tmp_path / "ncf"))
@@ -38,7 +48,7 @@ def test_row_order_is_time_order_and_the_test_row_is_last(
 
 
 def test_times_of_the_fourth_column_are_kept_and_the_test_row_never_earlier(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     train = "0\t5\t4\t978824360\n0\t6\t4\t978824300\n0\t7\t4\t978824310\n1\t9\t1\t5\n"
     write_all(write, train=train)
@@ -58,7 +68,7 @@ def test_times_of_the_fourth_column_are_kept_and_the_test_row_never_earlier(
 
 
 def test_times_and_attributes_come_from_the_published_ratings_above(
-    write, configure, tmp_path
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:
     write_all(write)
     write("ncf/item_map.csv", "ncf,movie\n5,50\n6,60\n7,70\n8,80\n")
@@ -84,7 +94,14 @@ def test_times_and_attributes_come_from_the_published_ratings_above(
         ("ncf/ml-1m.test.negative", "0,8\t1\t2\n", "begins with"),
     ],
 )
-def test_other_files_are_refused(write, configure, tmp_path, name, content, words) -> None:
+def test_other_files_are_refused(
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    name: str,
+    content: str,
+    words: str,
+) -> None:
     write_all(write)
     write(name, content)
     with pytest.raises(DataError, match=words):

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tfrec.config import Config
 from tfrec.data import DataError, Summary, prepare, read_tables, write_tables
 from tfrec.data import prepare as prepare_function
 from tfrec.data.progress import progress
@@ -16,7 +19,9 @@ LOG = {
 TEXT = "u,i,t\na,x,3\na,x,1\na,y,2\nb,x,5\n"
 
 
-def test_the_same_configuration_and_input_return_at_once(write, configure, tmp_path) -> None:
+def test_the_same_configuration_and_input_return_at_once(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", TEXT)
     config = configure(format="columns", interactions=LOG)
     first = prepare(config, tmp_path / "out")
@@ -37,7 +42,9 @@ def test_the_same_configuration_and_input_return_at_once(write, configure, tmp_p
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_moving_the_input_changes_nothing(write, configure, tmp_path) -> None:
+def test_moving_the_input_changes_nothing(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     prints = []
     for folder in ("here", "there"):
         write(f"{folder}/log.csv", TEXT)
@@ -46,7 +53,12 @@ def test_moving_the_input_changes_nothing(write, configure, tmp_path) -> None:
     assert prints[0] == prints[1]
 
 
-def test_a_failure_leaves_what_was_there(write, configure, tmp_path, monkeypatch) -> None:
+def test_a_failure_leaves_what_was_there(
+    write: Callable[..., Path],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write("log.csv", TEXT)
     config = configure(format="columns", interactions=LOG)
     prepare(config, tmp_path / "out")
@@ -67,7 +79,9 @@ def test_a_failure_leaves_what_was_there(write, configure, tmp_path, monkeypatch
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_repeats_first_keeps_the_earliest_event_of_a_pair(write, configure, tmp_path) -> None:
+def test_repeats_first_keeps_the_earliest_event_of_a_pair(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", TEXT)
     config = configure(format="columns", interactions=LOG, repeats="first")
     summary = prepare(config, tmp_path / "out")
@@ -76,14 +90,18 @@ def test_repeats_first_keeps_the_earliest_event_of_a_pair(write, configure, tmp_
     assert summary.filtered == {"repeats": 1}
 
 
-def test_filters_that_leave_nothing_say_so(write, configure, tmp_path) -> None:
+def test_filters_that_leave_nothing_say_so(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", TEXT)
     config = configure(format="columns", interactions=LOG, min_user_events=9)
     with pytest.raises(DataError, match=r"got none of 4 rows.*'min_user_events': 4"):
         prepare(config, tmp_path / "out")
 
 
-def test_canonical_input_is_checked_and_filtered(write, configure, tmp_path) -> None:
+def test_canonical_input_is_checked_and_filtered(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", TEXT)
     prepare(configure(format="columns", interactions=LOG), tmp_path / "first")
     tables = read_tables(tmp_path / "first")
@@ -93,7 +111,9 @@ def test_canonical_input_is_checked_and_filtered(write, configure, tmp_path) -> 
     assert (summary.rows_in, summary.rows_out, summary.users) == (4, 3, 1)
 
 
-def test_numeric_columns_that_are_no_feature(write, configure, tmp_path) -> None:
+def test_numeric_columns_that_are_no_feature(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", "u,i,t,paid,code\na,x,3,2.50,007\nb,x,4,,008\nb,x,5,free,009\n")
     columns = {**LOG["columns"], "paid": "paid", "code": "code"}  # type: ignore[dict-item]
     config = configure(
@@ -108,7 +128,9 @@ def test_numeric_columns_that_are_no_feature(write, configure, tmp_path) -> None
     assert summary.quarantined == {"log.csv": {"not_a_number": 1}}
 
 
-def test_summary_json_is_plain(write, configure, tmp_path) -> None:
+def test_summary_json_is_plain(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
     write("log.csv", TEXT)
     prepare(configure(format="columns", interactions=LOG), tmp_path / "out")
     values = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -116,7 +138,9 @@ def test_summary_json_is_plain(write, configure, tmp_path) -> None:
     assert (values["time_min"], values["time_max"]) == (1, 5)
 
 
-def test_the_bar_is_drawn_only_on_a_terminal(monkeypatch, capsys) -> None:
+def test_the_bar_is_drawn_only_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with progress("reading", 10) as advance:
         advance(5)
     assert capsys.readouterr() == ("", "")

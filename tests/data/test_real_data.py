@@ -31,7 +31,7 @@ def features_are_columns(config: Config, folder: Path) -> bool:
     return all(f.name in columns[f.role] for f in config.feature_table)
 
 
-def test_movielens_1m(shared_data: Path, tmp_path) -> None:
+def test_movielens_1m(shared_data: Path, tmp_path: Path) -> None:
     config = config_of("movielens_1m", shared_data / "ml-1m")
     summary = prepare(config, tmp_path / "out")
     assert (summary.rows_in, summary.rows_out) == (1_000_209, 1_000_209)
@@ -47,7 +47,7 @@ def test_movielens_1m(shared_data: Path, tmp_path) -> None:
     assert by_name == {"train": 1_000_209 - 2 * 6_040, "eval": 6_040, "test": 6_040}
 
 
-def test_movielens_100k(shared_data: Path, tmp_path) -> None:
+def test_movielens_100k(shared_data: Path, tmp_path: Path) -> None:
     config = parse_config(
         {
             "name": "t",
@@ -59,7 +59,7 @@ def test_movielens_100k(shared_data: Path, tmp_path) -> None:
     assert summary.quarantined == {}
 
 
-def test_ncf(shared_data: Path, tmp_path) -> None:
+def test_ncf(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "ml-1m" / "ncf"
     config = parse_config({"name": "t", "data": {"format": "ncf", "path": str(folder)}})
     summary = prepare(config, tmp_path / "out")
@@ -76,7 +76,7 @@ def test_ncf(shared_data: Path, tmp_path) -> None:
     assert (lists == np.array(negatives["item_id"].to_pylist())[:, None]).sum() == 156
 
 
-def test_online_retail(shared_data: Path, tmp_path) -> None:
+def test_online_retail(shared_data: Path, tmp_path: Path) -> None:
     config = config_of("online_retail", shared_data / "online-retail")
     summary = prepare(config, tmp_path / "out")
     assert summary.rows_in == 541_909
@@ -97,7 +97,7 @@ def test_online_retail(shared_data: Path, tmp_path) -> None:
     assert features_are_columns(config, tmp_path / "out")
 
 
-def test_online_retail_counts_against_a_plain_reader(shared_data: Path, tmp_path) -> None:
+def test_online_retail_counts_against_a_plain_reader(shared_data: Path, tmp_path: Path) -> None:
     """The same rules, written out line by line with the csv module."""
     import csv
     import gzip
@@ -128,7 +128,7 @@ def test_online_retail_counts_against_a_plain_reader(shared_data: Path, tmp_path
     assert summary.quarantined["online_retail.csv.gz"] == {k: n for k, n in found.items() if n}
 
 
-def test_complete_journey(shared_data: Path, tmp_path) -> None:
+def test_complete_journey(shared_data: Path, tmp_path: Path) -> None:
     config = config_of("completejourney", shared_data / "completejourney")
     summary = prepare(config, tmp_path / "out")
     assert summary.rows_in == 75_000

@@ -6,13 +6,13 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec.data.records import UNBALANCED_QUOTE, WRONG_ARITY, count_fields, split_records
+from tfrec.data.records import UNBALANCED_QUOTE, WRONG_ARITY, Records, count_fields, split_records
 
 COMMA = ord(",")
 field = st.text(alphabet='ab ,"\n\r', max_size=6)
 
 
-def spans(data: bytes, records) -> list[bytes]:
+def spans(data: bytes, records: Records) -> list[bytes]:
     return [data[a:b] for a, b in zip(records.starts, records.ends, strict=True)]
 
 

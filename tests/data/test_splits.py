@@ -40,7 +40,9 @@ def test_last_out_equals_the_slow_way(rows: list[tuple[str, int]]) -> None:
 
 @given(events, st.floats(0, 0.4), st.floats(0.05, 0.4))
 @settings(max_examples=80, deadline=None)
-def test_time_never_tests_the_past(rows, validation: float, test: float) -> None:
+def test_time_never_tests_the_past(
+    rows: list[tuple[str, int]], validation: float, test: float
+) -> None:
     split = SplitConfig(method="time", validation=validation, test=test)
     names = assign(table(rows), split).to_pylist()
     # Equal times keep the order of the file: position is part of the key.

@@ -3,13 +3,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from tfrec.config import DataConfig, SplitConfig, load_config
+from tfrec.config import Config, DataConfig, SplitConfig, load_config
 from tfrec.data import DataError, assign, prepare, read_tables
 from tfrec.data import synthetic as synthetic_module
 from tfrec.data.synthetic import generate
@@ -29,7 +30,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
-def test_same_seed_same_bytes(configure, tmp_path) -> None:
+def test_same_seed_same_bytes(configure: Callable[..., Config], tmp_path: Path) -> None:
     size = {"format": "synthetic", "rows": 3000, "seed": 5, "images": True, "clicks": 0.5}
     prepare(configure(**size), tmp_path / "a")
     prepare(configure(**size), tmp_path / "b")
@@ -41,7 +42,9 @@ def test_same_seed_same_bytes(configure, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("rows", "users", "items"), [(1, 1, 1), (1000, None, None), (6000, 300, 200), (50, 1, 100)]
 )
-def test_sizes_are_exact_and_nobody_buys_twice(rows: int, users, items) -> None:
+def test_sizes_are_exact_and_nobody_buys_twice(
+    rows: int, users: int | None, items: int | None
+) -> None:
     made = shop(rows=rows, users_count=users, items_count=items)
     log = made.tables().interactions
     assert log.num_rows == made.rows == rows
@@ -59,7 +62,9 @@ def test_more_purchases_than_the_catalogue_holds_are_refused() -> None:
         shop(rows=100, users_count=2, items_count=20)
 
 
-def test_blocks_hold_whole_users_and_time_runs_inside_a_user(monkeypatch) -> None:
+def test_blocks_hold_whole_users_and_time_runs_inside_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(synthetic_module, "BLOCK_EVENTS", 500)
     made = shop()
     blocks = list(made.interactions())
@@ -196,7 +201,9 @@ def test_ratings_rise_with_taste() -> None:
     assert np.log(lift[high]).mean() > np.log(lift[~high]).mean() + 0.3
 
 
-def test_clicks_come_on_top_and_can_be_left_out(configure, tmp_path) -> None:
+def test_clicks_come_on_top_and_can_be_left_out(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
     made = shop(clicks=2.0)
     log = made.tables().interactions
     assert pc.sum(pc.equal(log["event"], "purchase")).as_py() == 6000
@@ -243,7 +250,7 @@ def test_images_are_png_and_show_category_and_style() -> None:
     assert (np.array(nearest) == category).mean() > 0.95
 
 
-def test_the_bundled_sample(tmp_path) -> None:
+def test_the_bundled_sample(tmp_path: Path) -> None:
     config = load_config(Path(__file__).resolve().parents[2] / "configs" / "sample.yaml")
     summary = prepare(config, tmp_path / "out")
     assert (summary.rows_out, summary.users, summary.items) == (20_000, 600, 400)
