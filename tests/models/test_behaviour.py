@@ -103,7 +103,7 @@ def test_k_beyond_the_catalogue_gives_each_item_once(model: Any) -> None:
 
 def test_batch_size_does_not_change_scores(model: Any) -> None:
     together = model.score_catalogue(inputs(model, EVERYBODY)).numpy()
-    alone = [model.score_catalogue(inputs(model, [u])).numpy()[0] for u in EVERYBODY]
+    alone = [model.score_catalogue(inputs(model, [int(u)])).numpy()[0] for u in EVERYBODY]
     np.testing.assert_allclose(np.stack(alone), together, rtol=1e-4, atol=1e-5)
 
 
@@ -123,9 +123,7 @@ def test_same_scores_after_saving_and_loading(model: Any, tmp_path: Path) -> Non
     }
     module = tf.Module()
     module.state = list(model.variables)
-    module.scores = tf.function(
-        lambda users: model.score_catalogue(users), input_signature=[spec], autograph=False
-    )
+    module.scores = tf.function(model.score_catalogue, input_signature=[spec], autograph=False)
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     np.testing.assert_allclose(loaded.scores(told), model.score_catalogue(told), atol=1e-5)

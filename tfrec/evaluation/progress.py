@@ -25,7 +25,9 @@ def track(rows: Sequence[T], label: str, progress: bool | None = None) -> Iterat
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # A log keeps one line of it, a terminal is left as it was.
+    with Progress(console=console, transient=console.is_terminal) as bar:
         task = bar.add_task(label, total=len(rows))
         for row in rows:
             yield row
