@@ -13,10 +13,18 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 
 from pipelines.components.anomaly_gate import AnomalyGate
+from pipelines.components.golden_requests import GoldenRequests
+from pipelines.components.infra_validator import EmbeddedInfraValidator
+from pipelines.components.pusher import GatedPusher
+from pipelines.components.ranking_evaluator import ranking_gate
+from pipelines.components.retrieval_evaluator import RetrievalEvaluator
 from pipelines.components.schema_gen import SchemaGen
 from pipelines.components.tables_gen import TablesGen
+from pipelines.components.trainer import ModelTrainer
 from pipelines.example_gen.component import ExampleGen
 from tfrec.config import Config
+
+RETRIEVAL, RANKING = "retrieval", "ranking"  # names under which the models are served
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,10 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
     transform.add_upstream_node(gate)
     nodes += [tables, examples, statistics, schema, validator, gate, transform]
 
+    nodes += retrieval_nodes(config, settings, tables, examples, schema, transform)
+    if config.ranking.enabled:
+        nodes += ranking_nodes(config, settings, tables, examples, schema, transform)
+
     metadata = sqlite_metadata_connection_config(settings.metadata) if settings.metadata else None
     return Pipeline(
         pipeline_name=config.name,
@@ -89,6 +101,89 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
         metadata_connection_config=metadata,
         beam_pipeline_args=list(settings.beam),
     )
+
+
+def retrieval_nodes(
+    config: Config,
+    settings: RunSettings,
+    tables: TablesGen,
+    examples: ExampleGen,
+    schema: SchemaGen,
+    transform: Transform,
+) -> list[BaseNode]:
+    """From transformed examples to a pushed retrieval model."""
+    raw = examples.outputs["examples"]
+    folder = f"{settings.serving}/{RETRIEVAL}"
+    trainer = ModelTrainer(
+        "retrieval",
+        examples=transform.outputs["transformed_examples"],
+        raw_examples=raw,
+        tables=tables.outputs["tables"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        config=config,
+    ).with_id("RetrievalTrainer")
+    evaluator = RetrievalEvaluator(
+        model=trainer.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+        raw_examples=raw,
+        transform_graph=transform.outputs["transform_graph"],
+        config=config,
+        serving=folder,
+    )
+    infra = EmbeddedInfraValidator(
+        model=trainer.outputs["model"], examples=raw, name=RETRIEVAL, signature="recommend_examples"
+    ).with_id("RetrievalInfraValidator")
+    golden = GoldenRequests(
+        model=trainer.outputs["model"], model_run=trainer.outputs["model_run"]
+    ).with_id("RetrievalGoldenRequests")
+    pusher = GatedPusher(
+        model=trainer.outputs["model"],
+        folder=folder,
+        infra_blessing=infra.outputs["blessing"],
+        golden=golden.outputs["verdict"],
+        quality=evaluator.outputs["verdict"],
+    ).with_id("RetrievalPusher")
+    return [trainer, evaluator, infra, golden, pusher]
+
+
+def ranking_nodes(
+    config: Config,
+    settings: RunSettings,
+    tables: TablesGen,
+    examples: ExampleGen,
+    schema: SchemaGen,
+    transform: Transform,
+) -> list[BaseNode]:
+    """From transformed examples to a pushed ranking model."""
+    raw = examples.outputs["examples"]
+    trainer = ModelTrainer(
+        "ranking",
+        examples=transform.outputs["transformed_examples"],
+        raw_examples=raw,
+        tables=tables.outputs["tables"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        config=config,
+    ).with_id("RankingTrainer")
+    resolver, evaluator = ranking_gate(
+        model=trainer.outputs["model"], examples=raw, schema=schema.outputs["schema"], config=config
+    )
+    infra = EmbeddedInfraValidator(
+        model=trainer.outputs["model"], examples=raw, name=RANKING, signature="serving_default"
+    ).with_id("RankingInfraValidator")
+    golden = GoldenRequests(
+        model=trainer.outputs["model"], model_run=trainer.outputs["model_run"]
+    ).with_id("RankingGoldenRequests")
+    pusher = GatedPusher(
+        model=trainer.outputs["model"],
+        folder=f"{settings.serving}/{RANKING}",
+        infra_blessing=infra.outputs["blessing"],
+        golden=golden.outputs["verdict"],
+        model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+    ).with_id("RankingPusher")
+    return [trainer, resolver, evaluator, infra, golden, pusher]
 
 
 def local_settings(config: Config, span: int | None = None, cache: bool = True) -> RunSettings:

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from tfrec.features.tft_analyzer import preprocessing_fn as feature_code
 from tfrec.schema import LABEL, TIMESTAMP, WEIGHT, FeatureTable
+from tfrec.training.transformed import LOG_ORDER
 
-PASSED = {LABEL: tf.float32, WEIGHT: tf.float32, TIMESTAMP: tf.int64}
+PASSED = {LABEL: tf.float32, WEIGHT: tf.float32, TIMESTAMP: tf.int64, LOG_ORDER: tf.int64}
 
 
 def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
