@@ -132,6 +132,14 @@ class SplitConfig(_Frozen):
     test: float = Field(default=0.1, gt=0, lt=1)
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> SplitConfig:
+        if self.validation + self.test > 0.999:
+            raise ValueError(
+                f"validation + test leave a share for training; got {self.validation} + {self.test}"
+            )
+        return self
+
 
 class TrainConfig(_Frozen):
     """One model's training.

@@ -128,6 +128,38 @@ def test_numeric_columns_that_are_no_feature(
     assert summary.quarantined == {"log.csv": {"not_a_number": 1}}
 
 
+def test_a_folder_of_others_is_never_replaced(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    write("log.csv", TEXT)
+    write("home/letter.txt", "dear")
+    config = configure(format="columns", interactions=LOG)
+    with pytest.raises(DataError, match="choose another"):
+        prepare(config, tmp_path / "home")
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+    (tmp_path / "empty").mkdir()
+    assert prepare(config, tmp_path / "empty").rows_out == 4
+
+
+def test_users_and_items_from_one_other_file_are_counted_apart(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    write("log.csv", TEXT)
+    write("both.csv", "u,i,age\na,x,30\nb,y,40\n,,\n")
+    config = configure(
+        format="columns",
+        interactions=LOG,
+        users={"file": "both.csv", "columns": {"user_id": "u", "age": "age"}},
+        items={"file": "both.csv", "columns": {"item_id": "i"}},
+        max_bad_rate=0.4,
+    )
+    summary = prepare(config, tmp_path / "out")
+    assert summary.quarantined == {
+        "both.csv": {"missing_user_id": 1},
+        "both.csv#2": {"missing_item_id": 1},
+    }
+
+
 def test_summary_json_is_plain(
     write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
 ) -> None:

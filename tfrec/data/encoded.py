@@ -13,6 +13,8 @@ import scipy.sparse as sp
 
 from tfrec.schema import HISTORY, USER_ID, FeatureTable
 
+HISTORY_WEIGHT = "history_weight"  # beside HISTORY: the weight (rating) of each of its events
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -199,13 +201,15 @@ class RetrievalData:
             history_length: H, most recent items given.
 
         Returns:
-            ``user_id`` int64 [batch], ``history`` int64 [batch, H] (oldest first, 0 behind) and
-            the encoded user features [batch, ...].
+            ``user_id`` int64 [batch], ``history`` int64 [batch, H] (oldest first, 0 behind),
+            ``history_weight`` float32 [batch, H] (the weights of those events) and the encoded
+            user features [batch, ...].
         """
         users = np.asarray(users)
         inputs = {name: values[users] for name, values in self.users.items()}
         inputs[USER_ID] = users.astype(np.int64)
         inputs[HISTORY] = known.histories(users, history_length).astype(np.int64)
+        inputs[HISTORY_WEIGHT] = known.histories(users, history_length, known.weight)
         return inputs
 
     def refit(self) -> RetrievalData:

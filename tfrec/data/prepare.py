@@ -99,6 +99,11 @@ def prepare(config: Config, out: str | Path) -> Summary:
         summary = Summary.read(out)
         if summary.fingerprint == mark:
             return summary
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            f"{out}: the folder to write is new, empty or one made by prepare (it has {SUMMARY}); "
+            f"got something else; choose another, or remove it yourself"
+        )
     began = time.monotonic()
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)

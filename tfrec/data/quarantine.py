@@ -75,6 +75,14 @@ class Quarantine:
         if out:
             self._stream.write("\n".join(out) + "\n")
 
+    def label(self, path: Path) -> str:
+        """The name under which a file is counted; a file read again gets a number behind."""
+        name, again = path.name, 1
+        while name in self.rows:
+            again += 1
+            name = f"{path.name}#{again}"
+        return name
+
     def finish_file(self, file: str, rows: int) -> None:
         """Says that a file was read to its end.
 

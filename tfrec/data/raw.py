@@ -98,7 +98,7 @@ def read_text(
             f"{path}: an encoding that keeps ASCII is needed; got {layout.encoding!r}; convert the "
             f"file to UTF-8"
         )
-    name = path.name
+    name = quarantine.label(path)
     separator = layout.separator.encode() if len(layout.separator) == 1 else _STAND_IN
     quoting = layout.quoting and len(layout.separator) == 1
     names = layout.names

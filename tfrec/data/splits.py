@@ -30,7 +30,7 @@ def assign(interactions: pa.Table, split: SplitConfig) -> pa.Array:
         string [event]: ``train``, ``eval`` or ``test``, in the order of the rows.
 
     Raises:
-        DataError: there are no events, or no event is left for training.
+        DataError: there are no events.
     """
     if interactions.num_rows == 0:
         raise DataError("a split needs at least one event; got an empty table")
@@ -42,11 +42,6 @@ def assign(interactions: pa.Table, split: SplitConfig) -> pa.Array:
     else:
         order = np.random.default_rng(split.seed).permutation(interactions.num_rows)
         codes = _shares(order, split)
-    if not (codes == TRAIN).any():
-        raise DataError(
-            f"a split leaves at least one event for training; got none of {len(codes)} with "
-            f"validation={split.validation}, test={split.test}; lower the shares or bring more data"
-        )
     return pa.array(NAMES).take(pa.array(codes))
 
 
@@ -79,10 +74,12 @@ def _last_out(users: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _shares(order: np.ndarray, split: SplitConfig) -> np.ndarray:
-    """The last ``test`` share of ``order`` tests, the ``validation`` share before it validates."""
+    """The last ``test`` share of ``order`` tests, the ``validation`` share before it validates.
+
+    Shares are rounded down, so at least one event is left for training.
+    """
     n = len(order)
-    n_test = round(split.test * n)
-    n_eval = min(round(split.validation * n), n - n_test)
+    n_test, n_eval = (int(share * n + 1e-9) for share in (split.test, split.validation))
     codes = np.zeros(n, np.uint8)
     codes[order[n - n_test :]] = TEST
     codes[order[n - n_test - n_eval : n - n_test]] = EVAL

@@ -46,6 +46,7 @@ def read_attributes(
         raise DataError(f"{path}: the column map names {key}; got {sorted(table.columns)}; add it")
     parts = []
     seen = pa.array([], pa.string())
+    label = quarantine.label(path)
     for block in read_blocks(path, table, wanted_columns(table), quarantine, names):
         marks = Marks(block.table.num_rows)
         mark_rules(block, table, marks)
@@ -63,11 +64,9 @@ def read_attributes(
         again[candidates[fresh]] = False
         again |= pc.is_in(out[key], seen).to_numpy(zero_copy_only=False)
         marks.add(again, DUPLICATE)
-        kept = pa.array(marks.report(block, path.name, quarantine))
+        kept = pa.array(marks.report(block, label, quarantine))
         parts.append(pa.table(out).take(kept))
         seen = pa.concat_arrays([seen, parts[-1].column(key).combine_chunks()])
-    if path.name in quarantine.rows:
-        quarantine.finish_file(path.name, quarantine.rows[path.name])
     require_rows(path, parts)
     return pa.concat_tables(parts)
 

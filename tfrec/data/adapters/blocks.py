@@ -69,6 +69,7 @@ def read_blocks(
         layout = Layout(table.separator, table.encoding, table.header, table.quoting, names)
         yield from read_text(path, layout, columns, quarantine)
         return
+    label = quarantine.label(path)
     file = pq.ParquetFile(path)
     missing = [c for c in columns if c not in file.schema_arrow.names]
     if missing:
@@ -82,7 +83,7 @@ def read_blocks(
     for batch in file.iter_batches(columns=list(columns)):
         yield ParquetBlock(pa.Table.from_batches([batch]), at + np.arange(batch.num_rows))
         at += batch.num_rows
-    quarantine.finish_file(path.name, file.metadata.num_rows)
+    quarantine.finish_file(label, file.metadata.num_rows)
 
 
 def wanted_columns(table: TableMap, more: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -62,11 +62,12 @@ def read_interactions(
             f"{sorted(table.columns)}; add {lacking}"
         )
     parts, raws, lines = [], [], []
+    label = quarantine.label(path)
     for block in read_blocks(path, table, wanted_columns(table, keep_raw), quarantine, names):
         marks = Marks(block.table.num_rows)
         mark_rules(block, table, marks)
         part = _events(block, table, features, marks, event)
-        kept = pa.array(marks.report(block, path.name, quarantine))
+        kept = pa.array(marks.report(block, label, quarantine))
         parts.append(part.take(kept))
         raws.append(
             pa.table(
@@ -87,8 +88,8 @@ def read_interactions(
         again = np.flatnonzero(repeated)
         at = numbers[again]
         texts = raw_lines(path, at, table.encoding)
-        quarantine.add(path.name, at.tolist(), [DUPLICATE] * len(at), texts)
-        quarantine.finish_file(path.name, quarantine.rows[path.name])
+        quarantine.add(label, at.tolist(), [DUPLICATE] * len(at), texts)
+        quarantine.finish_file(label, quarantine.rows[label])
         events = events.take(pa.array(first))
         raw = raw.take(pa.array(first)) if keep_raw else raw
     return events, raw
