@@ -45,7 +45,9 @@ class RetrievalModule(tf.Module):
         titles: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name="retrieval")
-        self.model = model
+        # The weights are saved, the Keras object is not: it would write its own traces beside ours.
+        self.weights = list(model.weights)
+        self._model = lambda: model
         self.encoder = encoder
         self.n_items = data.n_items
         self.item_ids = string_table(data.item_ids, "item_ids")
@@ -70,33 +72,33 @@ class RetrievalModule(tf.Module):
         """Best items; see the class."""
         exclude = lookup_items(self.encoder, raw.pop(EXCLUDE))
         k = raw.pop(K)
-        return self._answer(*self.model.recommend(self._users(raw), k, exclude=exclude))
+        return self._answer(*self._model().recommend(self._users(raw), k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """As ``recommend`` from serialized tf.Examples; the history is excluded."""
         raw = parse_examples(examples, self._features, history=True)
         exclude = lookup_items(self.encoder, raw[HISTORY])
-        return self._answer(*self.model.recommend(self._users(raw), DEFAULT_K, exclude=exclude))
+        return self._answer(*self._model().recommend(self._users(raw), DEFAULT_K, exclude=exclude))
 
     def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores of pairs; -inf for items that the vocabulary does not know."""
         items = known_items(self.encoder, raw.pop(ITEM_ID), self.n_items)
-        scores = self.model.score(self._users(raw), tf.maximum(items, 1))
+        scores = self._model().score(self._users(raw), tf.maximum(items, 1))
         return {SCORE: tf.where(items > 0, scores, float("-inf"))}
 
     def embed_user(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors of users."""
-        return {EMBEDDING: self.model.user_embedding(self._users(raw))}
+        return {EMBEDDING: self._model().user_embedding(self._users(raw))}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors of items."""
-        return {EMBEDDING: self.model.item_embedding(lookup_items(self.encoder, item_id))}
+        return {EMBEDDING: self._model().item_embedding(lookup_items(self.encoder, item_id))}
 
     def similar(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items whose vectors point the same way (cosine), the item itself left out."""
         items = known_items(self.encoder, item_id, self.n_items)
-        every = tf.math.l2_normalize(self.model.item_embedding(), axis=-1)
-        mine = tf.math.l2_normalize(self.model.item_embedding(items), axis=-1)
+        every = tf.math.l2_normalize(self._model().item_embedding(), axis=-1)
+        mine = tf.math.l2_normalize(self._model().item_embedding(items), axis=-1)
         scores = tf.matmul(mine, every, transpose_b=True)
         scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
         return self._answer(*masked_top_k(scores, k, exclude=items[:, tf.newaxis]))
@@ -129,9 +131,9 @@ def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
         ),
         "score": trace(module.score, **user_side, item_id=items),
     }
-    if _has_user_vectors(module.model):
+    if _has_user_vectors(module._model()):
         signatures["embed_user"] = trace(module.embed_user, **user_side)
-    if _has_vectors(module.model):
+    if _has_vectors(module._model()):
         signatures["embed_item"] = trace(module.embed_item, item_id=items)
         signatures["similar"] = trace(module.similar, item_id=items, k=one_k)
     return signatures
