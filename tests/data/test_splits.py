@@ -88,7 +88,7 @@ def test_one_event_and_none() -> None:
 
 
 def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave a share for training; got 0.5 \\+ 0.9"):
+    with pytest.raises(ValueError, match=r"leave a share for training; got 0.5 \+ 0.9"):
         SplitConfig(method="time", validation=0.5, test=0.9)
 
 
