@@ -1,4 +1,4 @@
-"""What every benchmark script shares: where the data is, which machine this is, how a number is kept.
+"""What every benchmark script shares: the data, the machine, how a number is kept.
 
 A script measures, calls ``Results.add`` once per number and ``Results.write`` at the end; the file
 ``benchmarks/results/<script>.json`` is a list of records, and ``make results`` renders all of them
@@ -28,7 +28,7 @@ def shared_data() -> Path | None:
 
 
 def machine() -> str:
-    """One line that says what the numbers were measured on: cores, memory, processor, TensorFlow."""
+    """What the numbers were measured on: cores, memory, processor, TensorFlow."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
