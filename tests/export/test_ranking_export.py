@@ -22,13 +22,13 @@ from tfrec.training.ranking import fit_ranking
 from tfrec.training.ranking_rows import RankingRows
 
 FEATURES = FeatureTable(
-    features=[
+    features=(
         Feature(name="gender", role="user", kind="categorical", dim=4),
         Feature(name="genres", role="item", kind="multi", dim=4, max_length=3),
         Feature(name="title", role="item", kind="text", dim=4, max_length=4),
         Feature(name="price", role="item", kind="numeric", transform="log", buckets=4),
         Feature(name="device", role="context", kind="categorical", dim=4),
-    ]
+    )
 )
 RANKING = RankingConfig(
     label="rating",
@@ -226,7 +226,7 @@ def test_a_foreign_encoder_is_refused(
 ) -> None:
     model, data, _ = trained
     splits, users, items = _tables()
-    features = FeatureTable(features=[f for f in FEATURES if f.kind != "id"])
+    features = FeatureTable(features=tuple(f for f in FEATURES if f.kind != "id"))
     fit_encoder(splits["train"].slice(0, 1), users, items.slice(0, 5), features, tmp_path / "v", 3)
     other = FittedEncoder(tmp_path / "v", features, 3)
     with pytest.raises(ValueError, match="share one catalogue"):

@@ -114,8 +114,9 @@ class DeepNetwork(tf.keras.layers.Layer):
             width += len(self._pairs)
         self.hidden = []
         for i, units in enumerate((*hidden, 1)):
-            kernel = tf.keras.initializers.GlorotUniform(seed=seed + i)
             last = i == len(hidden)
+            # The last layer starts at zero: the first scores are the prior, whatever the numbers.
+            kernel = "zeros" if last else tf.keras.initializers.GlorotUniform(seed=seed + i)
             layer = tf.keras.layers.Dense(
                 units, None if last else "relu", kernel_initializer=kernel, name=f"dense_{i}"
             )

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import tensorflow as tf
+
+
+@cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One strategy a process: each numbers its collectives from the same start, so that a second
+    one (the ranker's after the retriever's) would collide with the first one's shapes."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def make_strategy(replicas: int = 0) -> tf.distribute.Strategy:
@@ -30,7 +39,7 @@ def make_strategy(replicas: int = 0) -> tf.distribute.Strategy:
         )
     if wanted == 1 and not gpus:
         return tf.distribute.get_strategy()
-    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:wanted]])
+    strategy = _mirrored(tuple(d.name for d in devices[:wanted]))
     if strategy.num_replicas_in_sync != wanted:
         raise RuntimeError(
             f"asked for {wanted} replicas, TensorFlow made {strategy.num_replicas_in_sync}"
