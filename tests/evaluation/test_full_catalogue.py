@@ -14,8 +14,8 @@ from tests.evaluation.oracle import ranking, user_metrics
 from tests.evaluation.stub import Fixed
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation import evaluate, evaluate_lists, evaluate_models, held_out
-from tfrec.evaluation.full_catalogue import Ranker
 from tfrec.evaluation.protocol import block_size
+from tfrec.evaluation.ranker import Ranker
 
 
 def expected(
@@ -64,6 +64,9 @@ def test_equals_the_oracle(
     for name, each in values.items():
         np.testing.assert_allclose(found.per_user[name], each, err_msg=name)
         assert found[name] == pytest.approx(np.mean(each))
+    counted = evaluate(model, data, split, ks, exclude_seen=exclude_seen, block=block, lists=False)
+    for name, value in found.per_user.items():
+        np.testing.assert_array_equal(counted.per_user[name], value, err_msg=name)
 
 
 def test_one_trace_for_all_blocks_and_calls() -> None:
@@ -73,6 +76,26 @@ def test_one_trace_for_all_blocks_and_calls() -> None:
     first = ranker.lists()
     np.testing.assert_array_equal(ranker.lists(), first)
     assert model.traces == 1
+    ranks = ranker.ranks()
+    np.testing.assert_array_equal(ranker.ranks(), ranks)
+    assert model.traces == 2
+
+
+def test_ranks_are_places_in_the_lists() -> None:
+    data = random_data(30, 14, held=3)
+    model = Fixed.random(data, levels=4)
+    questions = held_out(data, "test")
+    ranker = Ranker(model, data, questions, 14, block=4)
+    lists = ranker.lists()
+    for user, item, rank in zip(questions.user, questions.item, ranker.ranks(), strict=True):
+        row = questions.users.tolist().index(user)
+        assert lists[row, rank - 1] == item
+
+
+def test_no_lists_no_beyond() -> None:
+    data = random_data(10, 8)
+    with pytest.raises(ValueError, match="pass lists=True"):
+        evaluate(Fixed.random(data), data, ks=(3,), lists=False, beyond=lambda e: {})
 
 
 def test_a_ranker_sees_new_weights() -> None:

@@ -20,7 +20,8 @@ class Evaluation:
         relevant: int64 [n], number of held-out items of each.
         candidates: int64 [n], number of items that could have been recommended to each.
         per_user: metric -> float64 [n], as ``'recall@10'``.
-        lists: int32 [n, max(ks)] recommended item indices, best first, 0 behind a short list.
+        lists: int32 [n, max(ks)] recommended item indices, best first, 0 behind a short list;
+            [n, 0] where only ranks were counted.
         held_user, held_item: int32 [event], the held-out pairs that counted, sorted by user.
         n_items: size of the catalogue.
         seconds: wall time of scoring, ranking and counting.

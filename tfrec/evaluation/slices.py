@@ -105,6 +105,8 @@ def _item_slices(evaluation: Evaluation, by: str, groups: Mapping[str, np.ndarra
     Only ``recall@k`` (share of the group's held-out items that were found) is given: the other
     metrics belong to a whole list.
     """
+    if evaluation.lists.shape[1] == 0:
+        raise ValueError("slices of items are read off the lists; evaluate with lists=True")
     row = np.searchsorted(evaluation.users, evaluation.held_user)
     rank = np.full(len(row), evaluation.lists.shape[1], np.int64)
     for at in range(evaluation.lists.shape[1]):

@@ -7,9 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
-from tfrec.evaluation.full_catalogue import Ranker, evaluate
+from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.evaluation.metrics import parse_metric
 from tfrec.evaluation.protocol import held_out
+from tfrec.evaluation.ranker import Ranker
+
+FEW = 4
 
 
 class Validate(tf.keras.callbacks.Callback):
@@ -87,8 +90,16 @@ class Validate(tf.keras.callbacks.Callback):
 
     def _measure(self) -> float:
         self.model.refresh()
+        assert self._ranker is not None
         result = evaluate(
-            self.model, self.data, "validation", (self.k,), ranker=self._ranker, progress=False
+            self.model,
+            self.data,
+            "validation",
+            (self.k,),
+            ranker=self._ranker,
+            progress=False,
+            # Counting ranks is cheaper than making lists as long as users have few of them.
+            lists=int(self._ranker.questions.relevant.max()) > FEW,
         )
         value = result[self.metric]
         self.measured.append((self._last, value))
