@@ -20,6 +20,7 @@ from tfrec.schema import HISTORY, USER_ID
 from tfrec.training.fit import fit_retrieval
 
 USUAL = TrainConfig(epochs=30, batch_size=32, learning_rate=0.05, patience=0)
+PAIRS = TrainConfig(epochs=15, batch_size=100, learning_rate=0.05, patience=0)
 CLOSED = TrainConfig()
 
 # Parameters and training for the checkerboard.
@@ -30,6 +31,12 @@ SMALL: dict[str, tuple[dict[str, Any], TrainConfig]] = {
     "als": ({"dim": 4, "sweeps": 8}, CLOSED),
     "mf_logistic": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
     "mf_bpr": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
+    "gmf": ({"factors": 2, "l2": 0.01, "history_length": 8}, PAIRS),
+    "mlp": ({"factors": 4, "layers": 2, "l2": 0.01, "history_length": 8}, PAIRS),
+    "neumf": (
+        {"factors": 4, "layers": 2, "l2": 0.01, "pretrain_epochs": 12, "history_length": 8},
+        PAIRS.model_copy(update={"epochs": 2}),
+    ),
 }
 
 # Gives everybody the same list, so no personal pattern can be learned.

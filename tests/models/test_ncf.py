@@ -1,0 +1,199 @@
+"""GMF, MLP and NeuMF against NumPy, and how NeuMF is joined from its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+import tensorflow as tf
+
+from tests.builders import checkerboard, random_data
+from tfrec.config import TrainConfig
+from tfrec.models import ncf
+from tfrec.models.fold_in import SPREAD, fold_in_by_steps
+from tfrec.models.registry import build
+from tfrec.schema import HISTORY, USER_ID
+from tfrec.training.strategy import make_strategy
+
+TRAIN = TrainConfig(epochs=1, batch_size=60, learning_rate=0.05, patience=0)
+DATA = random_data(n_users=12, n_items=15)
+
+
+def shuffled(model) -> None:  # type: ignore[no-untyped-def]
+    """Weights far from their start, so that every term of a logit matters."""
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(0, 0.7, variable.shape))
+
+
+def gmf_logits(part, users: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+    return (part.users.numpy()[users] * part.head.numpy()) @ part.items.numpy()[1:].T
+
+
+def mlp_logits(part, users: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Pair by pair, on the concatenated vectors, as the paper writes it."""
+    out = np.zeros((len(users), part.items.shape[0] - 1))
+    for row, user in enumerate(users):
+        for item in range(1, part.items.shape[0]):
+            x = np.concatenate([part.users.numpy()[user], part.items.numpy()[item]])
+            x = np.maximum(x @ part.first.numpy() + part.first_bias.numpy(), 0)
+            for layer in part.tower:
+                x = np.maximum(x @ layer.kernel.numpy() + layer.bias.numpy(), 0)
+            out[row, item - 1] = x @ part.head.numpy()
+    return out
+
+
+@pytest.mark.parametrize("name", ["gmf", "mlp", "neumf"])
+def test_scores_equal_the_formula(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(name, DATA, {"factors": 3})
+    shuffled(model)
+    users = np.arange(1, 6)
+    by_part = {"gmf": gmf_logits, "mlp": mlp_logits}
+    expected = sum(by_part[p.name](p, users) for p in model.parts) + model.bias.numpy()
+    told = {USER_ID: tf.constant(users)}
+    np.testing.assert_allclose(model.score_catalogue(told), expected, rtol=1e-4, atol=1e-4)
+    # Blocks of a single item give the same.
+    monkeypatch.setattr(ncf, "CATALOGUE_BYTES", 1)
+    np.testing.assert_allclose(model.score_catalogue(told), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_widths_halve_down_to_the_factors() -> None:
+    part = build("mlp", DATA, {"factors": 8, "layers": 3}).parts[0]
+    assert part.users.shape == (13, 32)
+    assert part.first.shape == (64, 32)
+    assert [layer.kernel.shape.as_list() for layer in part.tower] == [[32, 16], [16, 8]]
+    assert part.head.shape == (8,)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_joined_logit_is_the_alpha_mix_of_the_stages(alpha: float) -> None:
+    model = build("neumf", DATA, {"factors": 3, "alpha": alpha})
+    gmf, mlp = stages = model._stages()
+    for stage in stages:
+        shuffled(stage)
+    told = {USER_ID: tf.range(1, 6)}
+    apart = [stage.score_catalogue(told).numpy() for stage in (gmf, mlp)]
+    model.join(gmf.bias, mlp.bias)
+    mixed = alpha * apart[0] + (1 - alpha) * apart[1]
+    np.testing.assert_allclose(model.score_catalogue(told), mixed, rtol=1e-4, atol=1e-5)
+
+
+def test_pre_training_trains_the_parts_alone_and_sgd_then_trains_all() -> None:
+    board = checkerboard(8)
+    losses = {}
+    for pretrain in (True, False):
+        tf.keras.utils.set_random_seed(0)
+        params = {"factors": 2, "layers": 2, "pretrain": pretrain, "pretrain_epochs": 6}
+        model = build("neumf", board, {**params, "finetune_learning_rate": 0.02})
+        model.compile_for(TRAIN)
+        kind = tf.keras.optimizers.legacy
+        assert isinstance(model.optimizer, kind.SGD if pretrain else kind.Adam)
+        before = [v.numpy() for v in model.trainable_variables]
+        fitted = model.fit(model.training_data(board, TRAIN), epochs=1, verbose=0)
+        losses[pretrain] = fitted.history["loss"][0]
+        assert all(
+            np.abs(v.numpy() - old).max() > 0
+            for v, old in zip(model.trainable_variables, before, strict=True)
+        )
+    assert losses[True] < 0.8 * losses[False]
+
+
+def test_negatives_are_new_each_epoch_and_seldom_observed() -> None:
+    model = build("gmf", DATA, {"factors": 2})
+    batches = model.training_data(DATA, TRAIN)
+    observed = set(zip(DATA.train.user.tolist(), DATA.train.item.tolist(), strict=True))
+    epochs, hits = [], 0
+    for _ in range(2):
+        rows = [
+            (int(u), int(i), tuple(n))
+            for b in batches
+            for u, i, n in zip(
+                b["user_id"].numpy(), b["item_id"].numpy(), b["negatives"].numpy(), strict=True
+            )
+        ]
+        assert sorted((u, i) for u, i, _ in rows) == sorted(
+            zip(DATA.train.user.tolist(), DATA.train.item.tolist(), strict=True)
+        )
+        hits += sum((u, n) in observed for u, _, drawn in rows for n in drawn)
+        epochs.append(sorted(rows))
+    assert epochs[0] != epochs[1]
+    # An observed share p of the catalogue survives six draws with probability p ** 6.
+    share = DATA.train.user_counts()[DATA.train.user] / DATA.n_items
+    expected = 2 * 4 * (share**6).sum()
+    assert abs(hits - expected) < 4 * expected**0.5
+    assert expected < 0.5 * 2 * 4 * share.sum()  # of what drawing once would leave
+
+
+@pytest.mark.parametrize("name", ["gmf", "neumf"])
+def test_two_replicas_equal_one(name: str) -> None:
+    after = []
+    for replicas in (1, 2):
+        strategy = make_strategy(replicas)
+        assert strategy.num_replicas_in_sync == replicas
+        tf.keras.utils.set_random_seed(7)
+        with strategy.scope():
+            params = {"factors": 2, "layers": 2, "pretrain": False} if name == "neumf" else {}
+            model = build(name, DATA, {"l2": 0.01, **params})
+            model.compile_for(TRAIN)
+        model.fit(model.training_data(DATA, TRAIN), epochs=2, verbose=0)
+        after.append([v.numpy() for v in model.trainable_variables])
+    for one, two in zip(*after, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-4)
+
+
+def test_fold_in_comes_close_to_the_optimum() -> None:
+    """The same loss minimised by SciPy from the same start, user by user."""
+    random = np.random.default_rng(0)
+    table = tf.constant(random.normal(0, 0.8, [31, 4]), tf.float32)
+    histories = np.array([[1, 2, 3, 0], [9, 20, 30, 28], [5, 0, 0, 0]])
+    l2, negatives = 0.05, 4.0
+
+    def logits(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return tf.einsum("bd,xnd->bn" if items.shape[0] == 1 else "bd,bnd->bn", vectors,
+                         tf.gather(table, items))  # fmt: skip
+
+    found = fold_in_by_steps(
+        tf.constant(histories), logits, tf.zeros([4]), 30, negatives=negatives, l2=l2, steps=60
+    ).numpy()
+    assert SPREAD >= 30  # every item stands for the unobserved ones
+    for row, items in enumerate(histories):
+        liked = table.numpy()[items[items > 0]]
+        share = negatives * len(liked) / 30
+
+        def loss(v: np.ndarray, liked: np.ndarray = liked, share: float = share) -> float:
+            down = np.logaddexp(0, table.numpy()[1:] @ v).sum() * share
+            ridge = 0.5 * l2 * (1 + negatives) * len(liked) * v @ v
+            return float(np.logaddexp(0, -(liked @ v)).sum() + down + ridge)
+
+        best = scipy.optimize.minimize(loss, np.zeros(4)).fun
+        assert loss(found[row]) <= best * 1.01 < loss(np.zeros(4))
+
+
+def test_unknown_users_are_answered_row_by_row() -> None:
+    """Known, unknown with and without a history, in one batch and alone."""
+    model = build("neumf", DATA, {"factors": 3, "history_length": 4})
+    shuffled(model)
+    model.refresh()
+    told = {
+        USER_ID: tf.constant([3, 0, 13, 13], tf.int64),
+        HISTORY: tf.constant([[1, 2, 0, 0], [0, 0, 0, 0], [4, 5, 6, 0], [15, 99, 0, 0]], tf.int64),
+    }
+    together = model.score_catalogue(told).numpy()
+    for row in range(4):
+        alone = model.score_catalogue({k: v[row : row + 1] for k, v in told.items()})
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-3, atol=1e-3)
+    without = model.score_catalogue({USER_ID: told[USER_ID][:2]}).numpy()
+    np.testing.assert_allclose(without, together[:2], rtol=1e-4, atol=1e-4)
+    # The history lifts its own items above where the average user has them.
+    assert (together[2, 3:6] > together[1, 3:6]).all()
+
+
+def test_bad_parameters_say_what_to_mend() -> None:
+    with pytest.raises(ValueError, match=r"alpha is in 0\.\.1"):
+        build("neumf", DATA, {"alpha": 1.5})
+    with pytest.raises(ValueError, match=r"finetune sgd or adam; got .*'adagrad'"):
+        build("neumf", DATA, {"finetune": "adagrad"})
+    with pytest.raises(ValueError, match="layers is a number of hidden layers from 1; got 0"):
+        build("mlp", DATA, {"layers": 0})
+    with pytest.raises(ValueError, match="negatives, history_length and fold_in_steps are from 1"):
+        build("gmf", DATA, {"negatives": 0})
