@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from serving import flags
@@ -18,6 +21,28 @@ def _log_to_stderr() -> None:
     form = "%(asctime)s %(process)d %(levelname).1s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries write to stderr while they load.
+
+    They log a page about CPUs and GPUs before any setting reaches them. Where the import fails, all
+    of it is shown.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def serve_main(argv: Sequence[str]) -> int:
@@ -62,14 +87,17 @@ def run_one(given: dict[str, Any], own: str = "", others: Sequence[str] = ()) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
 
-    from serving.errors import ServingError
-    from serving.options import Options, OptionsError
-    from serving.peers import Peers
-    from serving.server import Server
-    from serving.textproto import ConfigFileError
+    with _quiet_imports():
+        from serving import memory
+        from serving.errors import ServingError
+        from serving.options import Options, OptionsError
+        from serving.peers import Peers
+        from serving.server import Server
+        from serving.textproto import ConfigFileError
 
     # a waiting thread asks for the GIL after 5 ms by default, many times a small graph's run
     sys.setswitchinterval(0.0005)
+    memory.settle()
     try:
         options = Options(**given)
         server = Server(options, Peers(own, others))

@@ -8,9 +8,6 @@ float in silence, where the C++ server lets the ops complain and answers a dtype
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,18 +183,11 @@ class Bundle:
         ]
 
     def close(self) -> None:
-        """Frees the session and the graph. Call it only when no :meth:`run` is in progress."""
+        """Frees the session and its variables; call it when no :meth:`run` is in progress.
+
+        The graph goes with the next garbage collection: :func:`serving.memory.give_back`.
+        """
         session, self._session, self._call = self._session, None, None
         self.signatures, self.signature_defs = {}, {}
-        if session is None:
-            return
-        session.close()
-        del session
-        gc.collect()  # graphs are full of cycles
-        _trim_heap()
-
-
-def _trim_heap() -> None:
-    """Gives freed pages back to the system; glibc would keep a swapped-out model's memory."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        if session is not None:
+            session.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 from serving import versions
 from serving.config import ModelConfig
 from serving.errors import Code, ServingError, failed_precondition
+from serving.memory import give_back
 from serving.registry import Registry
 from serving.servable import Runner, Servable, State, Version
 
@@ -264,6 +265,8 @@ class Manager(Registry):
             servable, version.servable = version.servable, None
         if servable is not None:
             servable.runner.close()
+            del servable
+            give_back()
         with self._changed:
             version.state = State.END
             self._changed.notify_all()
@@ -282,6 +285,7 @@ class Manager(Registry):
         deadline = time.monotonic() + drain_s
         for version in self.all_versions():
             self._free(version, deadline)
+        give_back()
 
     def _free(self, version: Version, deadline: float) -> None:
         with self._changed:

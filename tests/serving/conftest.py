@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+class _Arrays:
+    """``array.int8([1, 2])``: an array of the dtype of that name."""
+
+    def __getattr__(self, dtype: str) -> Callable[[Any], Any]:
+        return lambda value: np.array(value, dtype)
+
+
+array = _Arrays()
+
+
 def tensor(value: Any, dtype: Any = None) -> Any:
     """TensorProto in the typed fields."""
-    array = np.asarray(value, dtype)
-    if array.dtype.kind in "US":
-        array = np.vectorize(lambda s: s.encode() if isinstance(s, str) else s, otypes=[object])(
-            array
+    given = np.asarray(value, dtype)
+    if given.dtype.kind in "US":
+        given = np.vectorize(lambda s: s.encode() if isinstance(s, str) else s, otypes=[object])(
+            given
         )
-    return encode(array)
+    return encode(given)
 
 
 @dataclass

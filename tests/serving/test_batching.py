@@ -17,6 +17,7 @@ from serving.batching import BatchingOptions, BatchingRunner
 from serving.bundle import TensorRef
 from serving.errors import Code, ServingError
 from serving.textproto import ConfigFileError
+from tests.serving.conftest import array
 
 X = TensorRef("x:0", 1, None)
 Y = TensorRef("y:0", 1, None)
@@ -64,8 +65,8 @@ def together(calls: list[Callable[[], Any]]) -> list[Any]:
 
 
 def ask(runner: BatchingRunner, value: Any, ref: TensorRef = X) -> Callable[[], np.ndarray]:
-    array = value if isinstance(value, np.ndarray) else np.float32(value)
-    return lambda: runner.run([(ref, array)], [Y])[0]
+    rows = value if isinstance(value, np.ndarray) else array.float32(value)
+    return lambda: runner.run([(ref, rows)], [Y])[0]
 
 
 def test_requests_are_merged_and_each_gets_its_rows() -> None:
@@ -177,7 +178,7 @@ def test_a_deadline_ends_the_wait() -> None:
         while not runner._open:
             time.sleep(0.001)
         with pytest.raises(ServingError) as caught:  # joins the leader's batch
-            runner.run([(X, np.float32([[3.0]]))], [Y], timeout_s=0.02)
+            runner.run([(X, array.float32([[3.0]]))], [Y], timeout_s=0.02)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         inner.gate.set()
         assert (first.result(10).item(), leader.result(10).item()) == (2.0, 4.0)
@@ -187,8 +188,8 @@ def test_a_deadline_ends_the_wait() -> None:
 @pytest.mark.parametrize(
     ("feeds", "text"),
     [
-        ([(X, np.float32(1))], "at least one dimension"),
-        ([(X, np.float32([1])), (Z, np.float32([1, 2]))], "equal 0th-dimension size"),
+        ([(X, array.float32(1))], "at least one dimension"),
+        ([(X, array.float32([1])), (Z, array.float32([1, 2]))], "equal 0th-dimension size"),
         ([(X, np.zeros(9, np.float32))], "Task size 9 is larger than maximum input batch size 8"),
         ([], "at least one input"),
     ],
@@ -203,7 +204,7 @@ def test_what_cannot_be_batched(feeds: Any, text: str) -> None:
 def test_an_output_without_rows() -> None:
     class Summed(Doubler):
         def run(self, feeds: Any, fetches: Any, timeout_s: float | None = None) -> Any:
-            return [np.float32(feeds[0][1].sum())]
+            return [array.float32(feeds[0][1].sum())]
 
     runner = BatchingRunner(Summed(), BatchingOptions())
     with pytest.raises(ServingError, match="Batched output tensor's 0th dimension") as caught:

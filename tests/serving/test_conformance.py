@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests.serving.conftest import Client, tensor
+from tests.serving.conftest import Client, array, tensor
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -74,7 +74,7 @@ def test_predict_answers_in_typed_fields_with_the_resolved_spec(client: Client) 
 
 def test_both_input_encodings_are_read(client: Client) -> None:
     made = request()
-    made.inputs["x"].CopyFrom(tf.make_tensor_proto(np.float32([[1], [2]])))
+    made.inputs["x"].CopyFrom(tf.make_tensor_proto(array.float32([[1], [2]])))
     assert made.inputs["x"].tensor_content
     response = client.prediction.Predict(made, timeout=30)
     assert list(response.outputs["y"].float_val) == [2.5, 3.0]
@@ -204,21 +204,21 @@ def test_what_an_op_says_reaches_the_caller_cut_at_1024(client: Client) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        np.float32([1.5, -2.25, np.inf]),
-        np.float64([[1e300], [-0.1]]),
-        np.float16([0.5, 65504]),
-        np.int8([-128, 127]),
-        np.int16([-32768, 7]),
-        np.int32([[2**31 - 1, -(2**31)]]),
-        np.int64([2**63 - 1, -(2**63)]),
-        np.uint8([0, 255]),
-        np.uint16([0, 65535]),
-        np.uint32([0, 2**32 - 1]),
-        np.uint64([0, 2**64 - 1]),
+        array.float32([1.5, -2.25, np.inf]),
+        array.float64([[1e300], [-0.1]]),
+        array.float16([0.5, 65504]),
+        array.int8([-128, 127]),
+        array.int16([-32768, 7]),
+        array.int32([[2**31 - 1, -(2**31)]]),
+        array.int64([2**63 - 1, -(2**63)]),
+        array.uint8([0, 255]),
+        array.uint16([0, 65535]),
+        array.uint32([0, 2**32 - 1]),
+        array.uint64([0, 2**64 - 1]),
         np.array([True, False]),
         np.array([b"", b"\x00\xff", "é".encode()], object),
-        np.complex64([1 + 2j, -3j]),
-        np.float32(7),
+        array.complex64([1 + 2j, -3j]),
+        array.float32(7),
         np.zeros([0, 3], np.float32),
     ],
     ids=lambda value: f"{value.dtype}-{value.shape}",

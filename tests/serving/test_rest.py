@@ -17,7 +17,7 @@ import pytest
 from serving.options import Options
 from serving.rest_json import shortest
 from serving.server import Server
-from tests.serving.conftest import Client, connect
+from tests.serving.conftest import Client, array, connect
 
 HALF = "/v1/models/half_plus_two"
 
@@ -45,7 +45,7 @@ def test_rows_and_columns(client: Client) -> None:
 
 
 def test_several_inputs_and_outputs(client: Client) -> None:
-    body = {"instances": [{"a": 0.5, "b": 2}, {"a": 1, "b": 3}]}
+    body: Any = {"instances": [{"a": 0.5, "b": 2}, {"a": 1, "b": 3}]}
     assert answer(client, "/v1/models/types:predict", body) == {
         "predictions": [{"first": 0.5, "sum": 2.5}, {"first": 1.0, "sum": 4.0}]
     }
@@ -107,7 +107,7 @@ def test_nan_and_infinity_are_tokens(client: Client) -> None:
 def test_floats_print_as_the_shortest_decimal() -> None:
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 20000, dtype=np.uint64).astype(np.uint32)
-    values = np.concatenate([bits.view(np.float32), np.float32([0.2, 0, -0.0, 1e-45, 3.4e38])])
+    values = np.concatenate([bits.view(np.float32), array.float32([0.2, 0, -0.0, 1e-45, 3.4e38])])
     doubles = shortest(values)
     with np.errstate(over="ignore"):
         back = np.array([float(repr(x)) for x in doubles.tolist()]).astype(np.float32)
@@ -162,7 +162,7 @@ def test_bad_strings(client: Client) -> None:
 
 
 def test_classify_and_regress(client: Client) -> None:
-    body = {"signature_name": "regress", "examples": [{"x": 2.0}, {"x": [4.0]}]}
+    body: Any = {"signature_name": "regress", "examples": [{"x": 2.0}, {"x": [4.0]}]}
     assert answer(client, f"{HALF}:regress", body) == {"results": [3.0, 4.0]}
     body = {"signature_name": "regress", "context": {"x": 10.0}, "examples": [{}, {"x": 0.4}]}
     assert answer(client, f"{HALF}:regress", body) == {"results": [7.0, 2.2]}

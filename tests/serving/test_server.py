@@ -29,7 +29,7 @@ from serving.options import Options
 from serving.servable import State
 from serving.server import Server
 from tests.serving import saved_models
-from tests.serving.conftest import Client, connect, tensor
+from tests.serving.conftest import Client, array, connect, tensor
 
 
 def until(condition: Callable[[], Any], seconds: float = 15) -> Any:
@@ -83,11 +83,11 @@ def test_reload_by_rpc(fast: tuple[Server, Client], half_plus: Path) -> None:
         client, listing(entry("m", half_plus), entry("n", half_plus.parent / "other"))
     )
     assert response.status.error_code == 0
-    assert client.predict("n", x=np.float32([[0.0]]))["y"].item() == 3.0  # it was waited for
+    assert client.predict("n", x=array.float32([[0.0]]))["y"].item() == 3.0  # it was waited for
     reload(client, listing(entry("n", half_plus.parent / "other")))
     until(lambda: state(server, "m", 1) is State.END)
     with pytest.raises(grpc.RpcError, match=r"Servable not found for request: Latest\(m\)"):
-        client.predict("m", x=np.float32([[0.0]]))
+        client.predict("m", x=array.float32([[0.0]]))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_bad_reload_leaves_the_old_config(
         reload(client, text)
     assert caught.value.code() is code
     assert message in caught.value.details()
-    assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 2.0
+    assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 2.0
 
 
 def test_a_reload_reports_what_cannot_be_loaded(
@@ -140,7 +140,7 @@ def test_a_reload_reports_what_cannot_be_loaded(
         reload(client, listing(entry("m", half_plus), entry("b", broken.parent)))
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
     assert "1 servable(s) did not become available" in caught.value.details()
-    assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 2.0
+    assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 2.0
 
 
 def test_a_corrupt_new_version(fast: tuple[Server, Client], half_plus: Path) -> None:
@@ -157,10 +157,10 @@ def test_a_corrupt_new_version(fast: tuple[Server, Client], half_plus: Path) -> 
     assert status[2].status.error_code != 0
     assert status[2].status.error_message
     assert status[1].state == State.AVAILABLE
-    assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 2.0
+    assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 2.0
     (half_plus / "2" / "variables" / data.name).write_bytes(whole)
     server.wait_until_available("m", version=2)
-    assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 3.0
+    assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 3.0
 
 
 def test_the_config_file_is_polled(half_plus: Path, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_metrics(half_plus: Path, tmp_path: Path) -> None:
         server.wait_until_available("m")
         client = connect(server)
         for _ in range(3):
-            client.predict("m", x=np.float32([[0.0]]))
+            client.predict("m", x=array.float32([[0.0]]))
         client.post("/v1/models/m:predict", {"instances": [[0.0]]})
         client.post("/v1/models/m:predict", {"instances": [["x"]]})
         client.post("/v1/models/unknown:predict", {"instances": [[0.0]]})
@@ -387,7 +387,7 @@ def test_tls(half_plus: Path, tmp_path: Path, verify: bool) -> None:
                 channel = grpc.secure_channel(address, credentials)
             client = Client(address, None, channel, ours=True)
             try:
-                return client.predict("m", timeout=5, x=np.float32([[0.0]]))["y"].item() == 2.0
+                return client.predict("m", timeout=5, x=array.float32([[0.0]]))["y"].item() == 2.0
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     return False
@@ -406,7 +406,7 @@ def test_a_unix_socket(half_plus: Path, tmp_path: Path) -> None:
         server.wait_until_available("m")
         channel = grpc.insecure_channel(f"unix:{path}")
         client = Client(str(path), None, channel, ours=True)
-        assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 2.0
+        assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 2.0
         client.close()
 
 
@@ -417,7 +417,7 @@ def test_a_message_beyond_the_bound(half_plus: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             client.predict("m", x=np.zeros([1000, 1], np.float32))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert client.predict("m", x=np.float32([[0.0]]))["y"].item() == 2.0
+        assert client.predict("m", x=array.float32([[0.0]]))["y"].item() == 2.0
         client.close()
 
 
@@ -495,7 +495,7 @@ def test_status_answers_while_every_thread_is_busy(suite_models: Path) -> None:
 
 
 def test_options_that_cannot_be(tmp_path: Path) -> None:
-    for settings, text in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "exactly one of model_base_path and model_config_file"),
         ({"model_base_path": "/a", "model_config_file": "/b"}, "exactly one of"),
         ({"model_base_path": "a"}, "must be an absolute path"),
@@ -503,7 +503,8 @@ def test_options_that_cannot_be(tmp_path: Path) -> None:
         ({"model_base_path": "/a", "port": 70000}, "port must be between"),
         ({"model_base_path": "/a", "port": 8500, "rest_api_port": 8500}, "the same as port"),
         ({"model_base_path": "/a", "grpc_max_threads": 0}, "grpc_max_threads must be at least 1"),
-    ]:
+    ]
+    for settings, text in cases:
         with pytest.raises(ValueError, match=text):
             Options(**settings)
 
