@@ -95,7 +95,12 @@ def test_first_purchases_follow_the_planted_law() -> None:
     assert ((observed - first.size / 20) ** 2 / (first.size / 20)).sum() > 500
 
 
-def test_later_purchases_follow_the_law_among_unseen_items() -> None:
+@pytest.mark.parametrize("rounds", [1, 25])
+def test_later_purchases_follow_the_law_among_unseen_items(
+    monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    # One round leaves every repeat to the draws one by one.
+    monkeypatch.setattr(synthetic_module, "_ROUNDS", rounds)
     made = shop(rows=12000, users_count=3000, items_count=20)
     log = made.tables().interactions
     users, items = index_of(log["user_id"]), index_of(log["item_id"])
@@ -109,6 +114,7 @@ def test_later_purchases_follow_the_law_among_unseen_items() -> None:
         expected += law / law.sum()
         observed[items[event]] += 1
     assert ((observed - expected) ** 2 / expected).sum() < 19 + 4 * 6.2
+    assert len(set(zip(users, items, strict=True))) == len(users)
 
 
 def test_taste_drifts_from_start_to_end() -> None:

@@ -11,7 +11,7 @@ from tfrec.data.adapters.columns import raw_file
 from tfrec.data.tables import DataError
 
 # Raise when the tables made from the same inputs change.
-_VERSION = 1
+_VERSION = 2
 
 
 def fingerprint(config: Config) -> str:

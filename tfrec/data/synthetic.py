@@ -17,6 +17,7 @@ with the number of events.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,8 +144,8 @@ def _draw_new_items(
     """An item for each event that its user has not bought before; int64 [event].
 
     A draw that repeats an earlier item of the same user is drawn again at its own time, which is
-    the law restricted to the unseen items. The few events still repeating after many rounds are
-    drawn from the restricted law directly.
+    the law restricted to the unseen items: an item once held by an earlier event stays held. The
+    few events still repeating after many rounds are drawn from the restricted law directly.
     """
     n_items = truth.phi.shape[1]
     cumulative = np.cumsum(truth.phi, axis=1)
@@ -157,12 +158,33 @@ def _draw_new_items(
         todo = _repeats(local * n_items + items)
         if not len(todo):
             return items
-    for event in todo:
-        mine = np.flatnonzero(local == local[event])
-        law = truth.probabilities(users[local[event]][None], times[event][None])[0]
-        law[items[mine[mine != event]]] = 0
-        items[event] = rng.choice(n_items, p=law / law.sum())
+    _draw_singly(todo, items, users, local, times, truth, rng)
     return items
+
+
+def _draw_singly(
+    todo: np.ndarray,
+    items: np.ndarray,
+    users: np.ndarray,
+    local: np.ndarray,
+    times: np.ndarray,
+    truth: Truth,
+    rng: np.random.Generator,
+) -> None:
+    """Draws the events that are left from the law without their user's earlier items; in place.
+
+    A later event that held the drawn item becomes a repeat and is drawn in its turn.
+    """
+    queue = todo.tolist()  # ascending, so a heap
+    while queue:
+        event = heapq.heappop(queue)
+        low, high = np.searchsorted(local, [local[event], local[event] + 1])
+        law = truth.probabilities(users[local[[event]]], times[[event]])[0]
+        law[items[low:event]] = 0
+        items[event] = rng.choice(len(law), p=law / law.sum())
+        for later in event + 1 + np.flatnonzero(items[event + 1 : high] == items[event]):
+            if int(later) not in queue:
+                heapq.heappush(queue, int(later))
 
 
 def _repeats(keys: np.ndarray) -> np.ndarray:
