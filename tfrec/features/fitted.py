@@ -45,7 +45,11 @@ class FittedAnalyzer(tf.Module):
         return np.array(["", *text.split("\n")[:-1]], dtype=object)
 
     def lookup(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
-        indices = self._tables[feature.name].lookup(values) + 1
+        table = self._tables[feature.name]
+        if table is None:
+            indices = tf.strings.to_hash_bucket_fast(values, feature.oov_buckets) + 1
+        else:
+            indices = table.lookup(values) + 1
         return tf.where(tf.equal(values, ""), tf.zeros_like(indices), indices)
 
     def moments(self, feature: Feature, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -57,18 +61,16 @@ class FittedAnalyzer(tf.Module):
 
 
 def _table(path: Path, known: int, oov_buckets: int) -> Any:
-    """A lookup table over a vocabulary file; an empty vocabulary is all tail."""
+    """A lookup table over a vocabulary file; None for an empty one, which is all tail."""
     if known == 0:
-        keys, values = tf.constant([""]), tf.constant([0], tf.int64)
-        initializer: Any = tf.lookup.KeyValueTensorInitializer(keys, values)
-    else:
-        initializer = tf.lookup.TextFileInitializer(
-            str(path),
-            tf.string,
-            tf.lookup.TextFileIndex.WHOLE_LINE,
-            tf.int64,
-            tf.lookup.TextFileIndex.LINE_NUMBER,
-        )
+        return None
+    initializer = tf.lookup.TextFileInitializer(
+        str(path),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
     return tf.lookup.StaticVocabularyTable(initializer, oov_buckets)
 
 
