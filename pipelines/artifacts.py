@@ -12,7 +12,7 @@ REPORT_FILE = "report.json"
 class Tables(Artifact):
     """A folder of canonical tables (``tfrec.data.tables``)."""
 
-    TYPE_NAME = "CanonicalTables"
+    TYPE_NAME = "tfrec.CanonicalTables"
     PROPERTIES: ClassVar[dict[str, Any]] = {
         "span": Property(type=PropertyType.INT),
         "version": Property(type=PropertyType.INT),
@@ -22,5 +22,5 @@ class Tables(Artifact):
 class Report(Artifact):
     """A JSON file ``report.json`` that a component wrote for people and for later components."""
 
-    TYPE_NAME = "TfrecReport"
+    TYPE_NAME = "tfrec.Report"
     PROPERTIES: ClassVar[dict[str, Any]] = {}

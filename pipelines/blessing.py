@@ -17,7 +17,7 @@ BLESSED = "blessed"
 class Verdict(Artifact):
     """A gate's answer; ``report.json`` holds ``blessed``, ``reasons`` and what was measured."""
 
-    TYPE_NAME = "TfrecVerdict"
+    TYPE_NAME = "tfrec.Verdict"
     PROPERTIES: ClassVar[dict[str, Any]] = {BLESSED: Property(type=PropertyType.INT)}
 
 

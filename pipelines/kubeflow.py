@@ -12,7 +12,7 @@ from pipelines.pipeline import RunSettings, create_pipeline
 from tfrec.config import Config
 
 
-def compile(  # noqa: A001  (the name of the command)
+def compile(
     config: Config,
     out: str | Path,
     *,

@@ -15,10 +15,13 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils, tfx_runner
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipelines.beam_speed import lean_beam
+from pipelines.components.pusher import REASONS
 from pipelines.pipeline import create_pipeline, local_settings
 from tfrec.config import Config
 
 Say = Callable[[str], None]
+PUSHED = "pushed_model"
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class RunReport:
 
     Attributes:
         components: in the order they ran.
-        pushed: serving folder of each model that was pushed in this run, by ``retrieval`` and
-            ``ranking``.
-        refused: reasons by model, where a gate refused it.
+        pushed: where each blessed model lies, by ``retrieval`` and ``ranking``; a model that the
+            cache knows was pushed by the run that made it.
+        refused: reasons by model, where a gate refused it and nothing was pushed.
     """
 
     components: list[ComponentRun] = field(default_factory=list)
@@ -50,15 +53,32 @@ class RunReport:
         """Sum over the components."""
         return sum(c.seconds for c in self.components)
 
+    def summary(self) -> list[str]:
+        """One line a model, and the time."""
+        lines = [f"{model}: pushed, {folder}" for model, folder in self.pushed.items()]
+        for model, reasons in self.refused.items():
+            lines.append(f"{model}: NOT PUSHED, what was live stays live")
+            lines += [f"  {reason}" for reason in reasons]
+        return [*lines, f"{self.seconds:.0f} s in {len(self.components)} components"]
+
 
 class _Launcher(launcher.Launcher):
-    """Remembers whether the executor ran or the cache answered."""
+    """Remembers what the executor said; None where the cache answered."""
 
-    ran = False
+    said: Any = None
 
     def _run_executor(self, execution_info: Any) -> Any:
-        self.ran = True
-        return super()._run_executor(execution_info)
+        self.said = super()._run_executor(execution_info)
+        return self.said
+
+    def first_output(self, done: Any, key: str) -> dict[str, Any]:
+        """Custom properties of an output, of this execution or of the cached one."""
+        if self.said is not None:
+            artifact = self.said.output_artifacts[key].artifacts[0]
+        else:
+            artifact = done.output_dict[key][0].mlmd_artifact
+        found = artifact.custom_properties
+        return {name: getattr(v, v.WhichOneof("value")) for name, v in found.items()}
 
 
 class ProgressRunner(tfx_runner.IrBasedRunner):
@@ -94,12 +114,27 @@ class ProgressRunner(tfx_runner.IrBasedRunner):
                 executor_spec=runner_utils.extract_executor_spec(deployment, name),
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
             )
-            one.launch()
+            done = one.launch()
             seconds = time.monotonic() - started
-            cached = not one.ran
+            resolver = not node.outputs.outputs
+            # TFX logs a failed resolution of inputs and goes on; here it ends the run.
+            cached = one.said is None
+            if cached and not resolver and not (done and done.output_dict):
+                raise RuntimeError(
+                    f"{name}: its inputs are not in the metadata; the log above says which. Were "
+                    f"artifacts deleted? Start afresh with another pipeline.root"
+                )
             self._report.components.append(ComponentRun(name, seconds, cached))
-            how = "from the cache" if cached else f"{seconds:.1f} s"
+            how = "from the cache" if cached and not resolver else f"{seconds:.1f} s"
             self._say(f"[{number:2d}/{len(nodes)}] {name}: {how}")
+            if name.endswith("Pusher"):
+                self._note_push(name.removesuffix("Pusher").lower(), one.first_output(done, PUSHED))
+
+    def _note_push(self, model: str, properties: dict[str, Any]) -> None:
+        if properties.get("pushed"):
+            self._report.pushed[model] = str(properties["pushed_destination"])
+        else:
+            self._report.refused[model] = str(properties.get(REASONS, "")).split("\n")
 
 
 def _print(line: str) -> None:
@@ -126,5 +161,8 @@ def run(
     settings = local_settings(config, span, cache)
     Path(config.pipeline.root).mkdir(parents=True, exist_ok=True)
     report = RunReport()
-    ProgressRunner(say, report).run(create_pipeline(config, settings))
+    with lean_beam():
+        ProgressRunner(say, report).run(create_pipeline(config, settings))
+    for line in report.summary():
+        say(line)
     return report

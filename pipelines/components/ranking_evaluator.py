@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components import Evaluator
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
@@ -13,8 +14,6 @@ from tfx.types.channel import BaseChannel, Channel
 
 from tfrec.config import Config
 from tfrec.schema import LABEL
-
-AUC, RMSE = "auc", "root_mean_squared_error"
 
 
 def eval_config(config: Config, slices: tuple[str, ...] | None = None) -> tfma.EvalConfig:
@@ -28,21 +27,25 @@ def eval_config(config: Config, slices: tuple[str, ...] | None = None) -> tfma.E
         slices: features to slice by; None takes ``gate.slices``.
     """
     gate = config.gate
-    binary = config.ranking.task == "binary"
-    if binary:
-        deciding, metric = AUC, tfma.MetricConfig(class_name="AUC", config='{"name": "auc"}')
+    if config.ranking.task == "binary":
+        deciding = "AUC"
         bound = tfma.GenericValueThreshold(lower_bound={"value": gate.min_ranker_auc})
         direction, lost = tfma.MetricDirection.HIGHER_IS_BETTER, -gate.live_tolerance
-        others = ["BinaryCrossEntropy", "MeanLabel", "MeanPrediction", "Calibration"]
+        others = ["ExampleCount", "BinaryCrossEntropy", "MeanLabel", "MeanPrediction"]
     else:
-        deciding = RMSE
-        metric = tfma.MetricConfig(class_name="RootMeanSquaredError")
+        deciding = "RootMeanSquaredError"
         bound = tfma.GenericValueThreshold(upper_bound={"value": gate.max_ranker_rmse})
         direction, lost = tfma.MetricDirection.LOWER_IS_BETTER, gate.live_tolerance
-        others = ["MeanLabel", "MeanPrediction", "Calibration"]
+        others = ["ExampleCount", "MeanLabel", "MeanPrediction"]
     change = tfma.GenericChangeThreshold(direction=direction, relative={"value": lost})
-    threshold = tfma.MetricThreshold(value_threshold=bound, change_threshold=change)
-    metrics = [metric, *(tfma.MetricConfig(class_name=c) for c in ("ExampleCount", *others))]
+    overall = config_pb2.PerSliceMetricThreshold(
+        slicing_specs=[tfma.SlicingSpec()],
+        threshold=tfma.MetricThreshold(value_threshold=bound, change_threshold=change),
+    )
+    metrics = [
+        tfma.MetricConfig(class_name=deciding, per_slice_thresholds=[overall]),
+        *(tfma.MetricConfig(class_name=name) for name in (*others, "Calibration")),
+    ]
     sliced = gate.slices if slices is None else slices
     return tfma.EvalConfig(
         model_specs=[
@@ -57,7 +60,7 @@ def eval_config(config: Config, slices: tuple[str, ...] | None = None) -> tfma.E
             tfma.SlicingSpec(),
             *(tfma.SlicingSpec(feature_keys=[name]) for name in sliced),
         ],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics, thresholds={deciding: threshold})],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )
 
 
