@@ -51,6 +51,10 @@ def _told() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+def _say(line: str) -> None:
+    err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _load(path: Path) -> Any:
     from tfrec.config import load_config
 
@@ -82,14 +86,11 @@ def models() -> None:
     """All models: kind, paper, and the configuration to train each."""
     from tfrec.models.registry import MODELS
 
-    table = Table("model", "kind", "source", "configuration")
     for spec in MODELS.values():
         section = "ranking" if spec.kind == "ranking" else "retrieval"
         params = f", params: {json.dumps(spec.example)}" if spec.example else ""
-        table.add_row(
-            spec.name, spec.kind, spec.paper, f"{section}: {{model: {spec.name}{params}}}"
-        )
-    out.print(table)
+        out.print(f"[bold]{spec.name}[/bold] ({spec.kind}): {spec.paper}", highlight=False)
+        out.print(f"    {section}: {{model: {spec.name}{params}}}", soft_wrap=True)
 
 
 @app.command()
@@ -101,7 +102,7 @@ def train(
     with _told():
         from tfrec.export.train import train_models
 
-        report = train_models(_load(config), to, say=lambda line: err.print(line))
+        report = train_models(_load(config), to, say=_say)
         out.print_json(json.dumps(report))
 
 
@@ -119,7 +120,7 @@ def pipeline_run(
         err.print("loading TFX (10 to 30 seconds)")
         from pipelines import local
 
-        report = local.run(loaded, span=span, cache=cache, say=lambda line: err.print(line))
+        report = local.run(loaded, span=span, cache=cache, say=_say)
         _print_report(report)
         if report.refused:
             raise typer.Exit(3)
@@ -335,7 +336,7 @@ def demo(
         err.print("loading TFX (10 to 30 seconds)")
         from pipelines.demo import run_demo
 
-        run_demo(loaded, say=lambda line: err.print(line), show=_print_list, report=_print_report)
+        run_demo(loaded, say=_say, show=_print_list, report=_print_report)
 
 
 def main() -> None:
