@@ -79,7 +79,7 @@ class Ranker:
         self, users: Mapping[str, tf.Tensor], seen: tf.Tensor, held: tf.Tensor, longest: tf.Tensor
     ) -> tf.Tensor:
         scores = self._scores(users, seen)
-        columns = tf.range(1, self.data.n_items + 1)
+        columns = tf.range(1, int(self.data.n_items) + 1, dtype=tf.int32)
 
         def count(mask: tf.Tensor) -> tf.Tensor:
             return tf.cast(tf.reduce_sum(tf.cast(mask, tf.float32), axis=1), tf.int32)
