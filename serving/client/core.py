@@ -148,34 +148,21 @@ class Core:
         outputs: tuple[str, ...] = (),
     ) -> Call[Prediction]:
         """Predict with inputs built from the signature, once more if the signature had changed."""
-        signature, fresh = yield from self._signature(model, name, deadline)
-        request = Predict(model, name, self._build(build, signature, fresh), outputs, signature)
+        known, fresh = yield from self._signature(model, name, deadline)
         try:
+            request = Predict(model, name, build(known), outputs, known)
             answer: Prediction = yield from attempt(request, deadline, self.retry)
-        except (InvalidRequestError, NotFoundError):
+        except (BadInputError, InvalidRequestError, NotFoundError):
             if fresh:
                 raise
             # A new version may have other inputs than the one whose signatures we know.
             changed, _ = yield from self._signature(model, name, deadline, fresh=True)
-            if changed == signature:
+            if changed == known:
                 raise
             request = Predict(model, name, build(changed), outputs, changed)
             answer = yield from attempt(request, deadline, self.retry)
         self._note_version(model, answer.version)
         return answer
-
-    def _build(
-        self,
-        build: Callable[[Signature], Mapping[str, NDArray[Any]]],
-        signature: Signature,
-        fresh: bool,
-    ) -> Mapping[str, NDArray[Any]]:
-        try:
-            return build(signature)
-        except BadInputError:
-            if not fresh:  # what we know may be of an old version: ask again next time
-                self._newest.clear()
-            raise
 
     def predict(
         self,

@@ -357,6 +357,12 @@ class Awaited:
 
 
 @pytest.fixture
+def awaited() -> type[Awaited]:
+    """The asyncio client with blocking calls."""
+    return Awaited
+
+
+@pytest.fixture
 def fake() -> Fake:
     return Fake()
 

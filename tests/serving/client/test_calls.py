@@ -176,6 +176,19 @@ def test_a_version_with_other_inputs_fails_no_call(connect: Any, fake: Any) -> N
     assert ids(client.recommend("u", 2)) == ["i0", "i1"]
 
 
+def test_a_feature_that_only_the_new_version_has_is_found_at_once(connect: Any, fake: Any) -> None:
+    client = connect()
+    client.recommend("u", 2)
+    fake.version = 2
+    fake.signatures["recommend"]["city"] = fake.signatures["recommend"]["user_id"]
+    assert ids(client.recommend("u", 2, features={"city": "Bern"})) == ["i0", "i1"]
+    assert fake.asked[-1][1]["city"].tolist() == [b"Bern"]
+    asked = fake.metadata_asked
+    with pytest.raises(BadInputError, match="town"):  # a real mistake costs one more question
+        client.recommend("u", 2, features={"town": "Bern"})
+    assert fake.metadata_asked == asked + 1
+
+
 def test_the_models_own_defaults_are_used(connect: Any, fake: Any) -> None:
     fake.defaults = {
         "age": np.array([35.0], np.float32),
