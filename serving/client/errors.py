@@ -23,7 +23,7 @@ class ServingError(Exception):
         self.message = message if message.endswith((".", "!", "?")) else f"{message}."
         self.code = code or type(self).code
         self.cure = cure or type(self).cure
-        super().__init__(f"{self.code}: {message} {self.cure}")
+        super().__init__(f"{self.code}: {self.message} {self.cure}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.code, self.cure)

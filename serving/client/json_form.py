@@ -42,7 +42,7 @@ def to_http(request: Predict | GetMetadata | GetStatus) -> tuple[str, str, bytes
 
 
 def to_json(name: str, array: NDArray[Any]) -> Any:
-    """Nested lists of an array; text and bytes as ``{"b64": ...}``, which any bytes survive."""
+    """Nested lists of an array; text as it is, bytes as ``{"b64": ...}``, which any survive."""
     kind = tensors.name_of(array)
     if kind.startswith("complex"):
         raise BadInputError(
@@ -51,8 +51,11 @@ def to_json(name: str, array: NDArray[Any]) -> Any:
     if kind != "string":
         return array.tolist()
     flat = np.empty(array.size, object)
-    for place, value in enumerate(tensors.to_bytes(array)):
-        flat[place] = {"b64": base64.b64encode(value).decode()}
+    values = array.ravel().tolist()
+    for place, (value, data) in enumerate(zip(values, tensors.to_bytes(array), strict=True)):
+        # Plain text where it is text; a NUL would end it in the C++ server.
+        plain = isinstance(value, str) and "\0" not in value
+        flat[place] = value if plain else {"b64": base64.b64encode(data).decode()}
     return flat.reshape(array.shape).tolist()
 
 

@@ -308,7 +308,12 @@ def rest_handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
 
 def array(value: Any, spec: Any) -> np.ndarray:
     found = np.array(value, object)
-    flat = [base64.b64decode(one["b64"]) if isinstance(one, dict) else one for one in found.flat]
+    flat = [
+        base64.b64decode(one["b64"])
+        if isinstance(one, dict)
+        else (one.encode() if isinstance(one, str) else one)
+        for one in found.flat
+    ]
     made = np.array([*flat, None], object)[:-1].reshape(found.shape)
     if spec is None or spec[0] is STRING:
         return made
