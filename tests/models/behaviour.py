@@ -21,6 +21,8 @@ from tfrec.training.fit import fit_retrieval
 
 USUAL = TrainConfig(epochs=30, batch_size=32, learning_rate=0.05, patience=0)
 PAIRS = TrainConfig(epochs=15, batch_size=100, learning_rate=0.05, patience=0)
+WINDOWS = TrainConfig(epochs=12, batch_size=10, learning_rate=0.02, patience=0)
+EVENTS = TrainConfig(epochs=25, batch_size=20, learning_rate=0.05, patience=0)
 CLOSED = TrainConfig()
 
 # Parameters and training for the checkerboard.
@@ -33,6 +35,9 @@ SMALL: dict[str, tuple[dict[str, Any], TrainConfig]] = {
     "mf_bpr": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
     "gmf": ({"factors": 2, "l2": 0.01, "history_length": 8}, PAIRS),
     "mlp": ({"factors": 4, "layers": 2, "l2": 0.01, "history_length": 8}, PAIRS),
+    "sasrec": ({"dim": 8, "history_length": 8, "dropout": 0.0}, WINDOWS),
+    "gru4rec": ({"dim": 8, "history_length": 8, "dropout": 0.0}, WINDOWS),
+    "item2vec": ({"dim": 4, "window": 4, "negatives": 4, "match": "similar"}, EVENTS),
     "neumf": (
         {"factors": 4, "layers": 2, "l2": 0.01, "pretrain_epochs": 12, "history_length": 8},
         PAIRS.model_copy(update={"epochs": 2}),

@@ -209,7 +209,9 @@ class GMF(NCF):
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         table = self.parts[0].items
-        return table[1:] if items is None else tf.gather(table, items)
+        if items is None:
+            return table[1:]
+        return tf.gather(table, tf.where(items <= self.n_items, items, 0))
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
         unknown = tf.zeros([tf.shape(history)[0]], tf.int64)

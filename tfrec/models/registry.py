@@ -90,6 +90,27 @@ MODELS: dict[str, ModelSpec] = {
             "He et al. 2017, arXiv:1708.05031",
             {"factors": 16, "layers": 3, "pretrain": True, "pretrain_epochs": 10, "alpha": 0.5},
         ),
+        ModelSpec(
+            "sasrec",
+            "retrieval",
+            "sasrec:SASRec",
+            "Kang & McAuley 2018, arXiv:1808.09781; losses: arXiv:2308.07192, arXiv:2309.07602",
+            {"dim": 64, "history_length": 100, "layers": 1, "heads": 2, "loss": "softmax"},
+        ),
+        ModelSpec(
+            "gru4rec",
+            "retrieval",
+            "sasrec:GRU4Rec",
+            "Hidasi et al. 2016, arXiv:1511.06939",
+            {"dim": 64, "history_length": 50, "layers": 1, "loss": "softmax"},
+        ),
+        ModelSpec(
+            "item2vec",
+            "retrieval",
+            "item2vec:Item2Vec",
+            "Barkan & Koenigstein 2016, arXiv:1603.04259",
+            {"dim": 64, "window": 5, "negatives": 15, "exponent": 0.75, "attributes": False},
+        ),
         ModelSpec("ease", "retrieval", "ease:EASE", "Steck 2019, arXiv:1905.03375", {"l2": 200.0}),
         ModelSpec(
             "rbm_purchases",

@@ -1,0 +1,184 @@
+"""item2vec: skip-gram with negative sampling over users' sequences of events.
+
+Barkan & Koenigstein 2016 (arXiv:1603.04259), prod2vec in Grbovic et al. 2015 (arXiv:1606.07154);
+that the exponent of the negatives, the window and the sub-sampling decide, in Caselles-Dupre et al.
+2018 (arXiv:1804.04212). With ``attributes`` an item's vector is that of its id plus those of its
+attributes (Meta-Prod2Vec, Vasile et al. 2016, arXiv:1607.07326, in the additive form of EGES, Wang
+et al. 2018, arXiv:1803.02349), so that rare and new items are placed by what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfrec.config import TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.data.skip_gram import CENTRE, CONTEXT, NEGATIVES, skip_gram_dataset
+from tfrec.features.embed import FeatureEmbedding
+from tfrec.features.encode import recent
+from tfrec.losses.optimizers import LazyAdam
+from tfrec.losses.replicas import global_sum
+from tfrec.models.base import Recommender, Users
+from tfrec.schema import HISTORY, ITEM_ID
+
+REFRESH_BLOCK = 8192  # items embedded at a time when the vectors are brought up to date
+
+
+class Item2Vec(Recommender):
+    """Recommends what lies near the average of the recent items; see the module's docstring.
+
+    Args:
+        data: sizes, catalogue and item features.
+        dim: length of the vectors.
+        window: largest distance of two events that count as neighbours.
+        negatives: items drawn for each event, shared by its neighbours.
+        exponent: of the items' counts by which negatives are drawn (word2vec: .75).
+        subsample: threshold of sub-sampling, as a share of all events; 0 keeps all events.
+        attributes: whether item attributes enter the vectors.
+        match: what is recommended: ``similar`` items (by cosine of the items' own vectors) or those
+            of a like ``context`` (by the product that training predicts neighbours with).
+        history_length: recent items that are averaged.
+
+    Raises:
+        ValueError: a number or name out of its range.
+    """
+
+    def __init__(
+        self,
+        data: RetrievalData,
+        dim: int = 64,
+        window: int = 5,
+        negatives: int = 15,
+        exponent: float = 0.75,
+        subsample: float = 0.0,
+        attributes: bool = False,
+        match: str = "context",
+        history_length: int = 10,
+    ) -> None:
+        super().__init__(data)
+        if min(dim, window, negatives, history_length) < 1 or subsample < 0:
+            raise ValueError(
+                f"dim, window, negatives and history_length are from 1, subsample from 0; got "
+                f"{dim}, {window}, {negatives}, {history_length} and {subsample}; mend 'params'"
+            )
+        if match not in ("similar", "context"):
+            raise ValueError(f"match is 'similar' or 'context'; got {match!r}; mend 'params'")
+        self.window, self.negatives, self.exponent = window, negatives, exponent
+        self.subsample, self.match, self.history_length = subsample, match, history_length
+        features = data.features.of("item") if attributes else (data.features[ITEM_ID],)
+        self._embed = FeatureEmbedding(features, data.sizes, dim, name="item_features")
+        self._catalogue = {
+            f.name: tf.Variable(data.items[f.name], trainable=False, name=f"catalogue_{f.name}")
+            for f in features
+            if f.kind != "id"
+        } | {
+            f"{f.name}_bucket": tf.Variable(
+                data.items[f"{f.name}_bucket"], trainable=False, name=f"catalogue_{f.name}_bucket"
+            )
+            for f in features
+            if f.kind == "numeric"
+        }
+        # word2vec's start: the vectors that predict are zero, those that are predicted are not.
+        self.contexts = self.add_weight(
+            name="contexts", shape=(data.n_items + 1, dim), initializer="zeros"
+        )
+        self.index = tf.Variable(tf.zeros([data.n_items, dim]), trainable=False, name="index")
+        self._loss = tf.keras.metrics.Mean("loss")
+        self._vectors(tf.zeros([1], tf.int64))  # all variables exist before the first step
+
+    def _vectors(self, items: tf.Tensor) -> tf.Tensor:
+        """Item vectors float32 [item, dim] of indices int64 [item]."""
+        rows = {name: tf.gather(values, items) for name, values in self._catalogue.items()}
+        rows[ITEM_ID] = items
+        return self._embed(rows)
+
+    # -- training -----------------------------------------------------------------------------
+
+    def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
+        """``batch_size`` counts events, each with all its neighbours."""
+        return skip_gram_dataset(
+            data.train,
+            train.batch_size,
+            train.seed,
+            window=self.window,
+            negatives=self.negatives,
+            exponent=self.exponent,
+            threshold=self.subsample,
+        )
+
+    def compile_for(self, train: TrainConfig) -> None:
+        optimizer = LazyAdam(train.learning_rate)
+        optimizer._create_all_weights(self.trainable_variables)
+        self.compile(optimizer=optimizer)
+
+    def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step on ``sum log s(v.c) + sum log s(-v.n)`` a pair of neighbours.
+
+        The negatives of a centre are drawn once and count once for each of its neighbours, which
+        has the same expectation as drawing them for each.
+        """
+        present = tf.cast(batch[CONTEXT] > 0, tf.float32)
+        pairs = tf.reduce_sum(present, axis=1)
+        mine = tf.reduce_sum(pairs)
+        everyone = tf.maximum(global_sum(mine), 1.0)
+        with tf.GradientTape() as tape:
+            centre = self._vectors(batch[CENTRE])
+            shown = tf.concat([batch[CONTEXT], batch[NEGATIVES]], axis=1)
+            logits = tf.einsum("bd,bnd->bn", centre, tf.gather(self.contexts, shown))
+            near, far = logits[:, : 2 * self.window], logits[:, 2 * self.window :]
+            loss = tf.reduce_sum(tf.nn.softplus(-near) * present)
+            loss += tf.reduce_sum(tf.reduce_sum(tf.nn.softplus(far), axis=1) * pairs)
+            share = loss / everyone
+        variables = self.trainable_variables
+        # Replicas' gradients are summed by the optimizer; each holds its share of the global mean.
+        self.optimizer.apply_gradients(zip(tape.gradient(share, variables), variables, strict=True))
+        self._loss.update_state(loss / tf.maximum(mine, 1.0), sample_weight=mine)
+        return {"loss": self._loss.result()}
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        return [self._loss]
+
+    def refresh(self) -> None:
+        """Embeds the whole catalogue anew into ``index``, as unit vectors where cosines count."""
+        blocks = [
+            self._vectors(
+                tf.range(start, min(start + REFRESH_BLOCK, self.n_items + 1), dtype=tf.int64)
+            )
+            for start in range(1, self.n_items + 1, REFRESH_BLOCK)
+        ]
+        self.index.assign(self._shape(tf.concat(blocks, axis=0)))
+
+    def _shape(self, vectors: tf.Tensor) -> tf.Tensor:
+        return tf.math.l2_normalize(vectors, axis=1) if self.match == "similar" else vectors
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
+        """The items' own vectors: close are those that occur in like surroundings."""
+        if items is None:
+            return self.index
+        return self._shape(self._vectors(tf.cast(items, tf.int64)))
+
+    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
+        """The average vector of the most recent known items; zeros where there are none."""
+        history = tf.cast(history, tf.int64)
+        history = recent(tf.where(history <= self.n_items, history, 0), self.history_length)
+        present = tf.cast(history > 0, tf.float32)[..., tf.newaxis]
+        vectors = tf.gather(self.index, tf.maximum(history - 1, 0)) * present
+        return tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+
+    def user_embedding(self, users: Users) -> tf.Tensor:
+        return self.fold_in(users[HISTORY])
+
+    def _targets(self) -> tf.Tensor:
+        return self.index if self.match == "similar" else self.contexts[1:]
+
+    def score_catalogue(self, users: Users) -> tf.Tensor:
+        return tf.matmul(self.user_embedding(users), self._targets(), transpose_b=True)
+
+    def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
+        vectors = tf.gather(self._targets(), tf.cast(items, tf.int64) - 1)
+        return tf.reduce_sum(self.user_embedding(users) * vectors, axis=1)
