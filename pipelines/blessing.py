@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from tfx.types.artifact import Artifact, Property, PropertyType
+from tfx.types.artifact import Artifact
 
 from pipelines.artifacts import REPORT_FILE
 
@@ -18,7 +18,6 @@ class Verdict(Artifact):
     """A gate's answer; ``report.json`` holds ``blessed``, ``reasons`` and what was measured."""
 
     TYPE_NAME = "tfrec.Verdict"
-    PROPERTIES: ClassVar[dict[str, Any]] = {BLESSED: Property(type=PropertyType.INT)}
 
 
 def write_verdict(
@@ -32,7 +31,7 @@ def write_verdict(
         reasons: why the model may not be pushed.
         measured: figures that led there.
     """
-    setattr(artifact, BLESSED, int(not reasons))
+    artifact.set_int_custom_property(BLESSED, int(not reasons))
     report = {"gate": gate, BLESSED: not reasons, "reasons": list(reasons), "measured": measured}
     folder = Path(artifact.uri)
     folder.mkdir(parents=True, exist_ok=True)

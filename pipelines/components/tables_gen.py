@@ -87,7 +87,8 @@ class Executor(BaseExecutor):
         config = _config(exec_properties)
         data = config.data.model_copy(update={"path": source.path})
         prepare(config.model_copy(update={"data": data}), Path(tables.uri))
-        tables.span, tables.version = source.span, source.version
+        tables.set_int_custom_property("span", source.span)
+        tables.set_int_custom_property("version", source.version)
 
 
 class TablesGen(base_component.BaseComponent):

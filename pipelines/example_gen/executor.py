@@ -215,7 +215,8 @@ class Executor(BaseBeamExecutor):
                 | beam.Map(counts_file.write_text)
             )
         examples.split_names = artifact_utils.encode_split_names([*SPLITS, ITEMS])
-        examples.span, examples.version = tables.span, tables.version
+        examples.span = tables.get_int_custom_property("span")
+        examples.version = tables.get_int_custom_property("version")
         examples.set_string_custom_property("file_format", "tfrecords_gzip")
         examples.set_string_custom_property(
             "payload_format",

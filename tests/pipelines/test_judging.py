@@ -1,0 +1,53 @@
+"""The gate's rules, without a pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.judging import judge, newest_version
+from tfrec.config import GateConfig
+
+
+def reasons(value: float, live: float | None = None, covered: float = 1.0, **gate: float) -> list:
+    return judge("recall@10", GateConfig(**gate), value, covered, {"popular": 0.2}, live)
+
+
+def test_better_than_all_is_blessed() -> None:
+    assert reasons(0.3, live=0.3) == []
+
+
+def test_below_a_baseline_is_refused() -> None:
+    (reason,) = reasons(0.19)
+    assert "0.1900 is below 0.2000, that of 'popular'" in reason
+
+
+def test_equal_to_the_baseline_is_enough_without_a_margin() -> None:
+    assert reasons(0.2) == []
+    (reason,) = reasons(0.2, margin=0.1)
+    assert "0.2200" in reason
+    assert "margin 0.1" in reason
+
+
+@pytest.mark.parametrize(("value", "refused"), [(0.295, False), (0.293, True)])
+def test_a_little_may_be_lost_against_the_live_model(value: float, refused: bool) -> None:
+    assert bool(reasons(value, live=0.3, live_tolerance=0.02)) is refused
+
+
+def test_narrow_lists_are_refused() -> None:
+    (reason,) = reasons(0.3, covered=0.05, min_coverage=0.1)
+    assert "5.0% of the catalogue" in reason
+
+
+def test_nan_is_refused() -> None:
+    assert len(reasons(float("nan"), live=0.1)) == 2
+
+
+def test_the_live_version_is_the_largest_complete_number(tmp_path: Path) -> None:
+    assert newest_version(tmp_path / "none") is None
+    for name in ("9", "10", "11", "latest"):
+        (tmp_path / name).mkdir()
+        if name != "11":
+            (tmp_path / name / "saved_model.pb").touch()
+    assert newest_version(tmp_path) == tmp_path / "10"
