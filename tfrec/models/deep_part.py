@@ -59,8 +59,8 @@ class DeepNetwork(tf.keras.layers.Layer):
         dots: adds the inner products item . user and item . history (equal widths needed for the
             former, else it is left out).
         embedding_dim: one width for all embeddings in place of ``dim``.
-        embedding_stddev: of the embeddings' first values; small, so that ids which training never
-            meets say little.
+        embedding_stddev: of the embeddings' first values. The smaller, the less do ids say that
+            training never meets; the larger, the sooner does the network begin to learn.
         hidden: widths of the ReLU layers.
         dropout: share of hidden units dropped in training.
         seed: of initialisation and dropout.
@@ -115,8 +115,7 @@ class DeepNetwork(tf.keras.layers.Layer):
         self.hidden = []
         for i, units in enumerate((*hidden, 1)):
             last = i == len(hidden)
-            # The last layer starts at zero: the first scores are the prior, whatever the numbers.
-            kernel = "zeros" if last else tf.keras.initializers.GlorotUniform(seed=seed + i)
+            kernel = tf.keras.initializers.GlorotUniform(seed=seed + i)
             layer = tf.keras.layers.Dense(
                 units, None if last else "relu", kernel_initializer=kernel, name=f"dense_{i}"
             )

@@ -52,7 +52,8 @@ class WideDeep(tf.keras.Model):
         history_length: H of the input ``history``; 0 reads none.
         hidden: widths of the ReLU layers.
         embedding_dim: one width for all embeddings; None takes each feature's ``dim``.
-        embedding_stddev: of the embeddings' first values.
+        embedding_stddev: of the embeddings' first values; lower it where many ids at serving time
+            were never met in training.
         history_pooling: ``mean`` or ``attention`` of the scored item to the history.
         dots: gives the network the inner products item . user and item . history.
         dropout: share of hidden units dropped in training.
@@ -84,7 +85,7 @@ class WideDeep(tf.keras.Model):
         history_length: int = 0,
         hidden: Sequence[int] = (1024, 512, 256),
         embedding_dim: int | None = None,
-        embedding_stddev: float = 0.01,
+        embedding_stddev: float = 0.1,
         history_pooling: Pooling = "mean",
         dots: bool = False,
         dropout: float = 0.0,
