@@ -68,6 +68,35 @@ def test_numbers_both_ways_in_both_encodings(case: tuple[str, np.ndarray]) -> No
         np.testing.assert_array_equal(read, array)
 
 
+@pytest.mark.parametrize("name", NUMERIC)
+@pytest.mark.parametrize("count", [tensors.MANY, tensors.MANY + 1, 1000])
+def test_many_values_in_the_typed_field(name: str, count: int) -> None:
+    values = np.random.default_rng(count).integers(-100, 100, 2 * count)
+    array = values[:count].astype(tensors.KINDS[name].dtype)
+    if name.startswith("complex"):
+        array += 1j * values[count:].astype(array.real.dtype)
+    proto = typed(array, name)
+    np.testing.assert_array_equal(decode(ours(proto)), array)
+    proto.tensor_shape.dim[0].size = count + 5  # the last value fills the rest
+    read = decode(ours(proto))
+    np.testing.assert_array_equal(read, np.concatenate([array, array[-1:].repeat(5)]))
+
+
+def test_floats_in_several_pieces_and_unpacked() -> None:
+    """Both are allowed on the wire, though no server is known to write them."""
+    values = np.arange(100, dtype="<f4")
+
+    def field(data: bytes) -> bytes:
+        return bytes([5 << 3 | 2, len(data)]) + data
+
+    head = wire_pb2.Tensor(dtype="DT_FLOAT")
+    head.tensor_shape.dim.add(size=100)
+    unpacked = b"".join(bytes([5 << 3 | 5]) + one.tobytes() for one in values[60:])
+    body = field(values[:30].tobytes()) + field(values[30:60].tobytes()) + unpacked
+    read = decode(wire_pb2.Tensor.FromString(head.SerializeToString() + body))
+    np.testing.assert_array_equal(read, values)
+
+
 @settings(max_examples=100, deadline=None)
 @given(texts())
 def test_strings_both_ways(array: np.ndarray) -> None:
