@@ -73,9 +73,8 @@ def test_most_popular_on_the_files_of_ncf(shared_data: Path) -> None:
     train = pd.read_csv(folder / "ml-1m.train.rating.gz", sep="\t", names=names, usecols=[0, 1, 2])
     test = pd.read_csv(folder / "ml-1m.test.rating", sep="\t", names=names, usecols=[0, 1, 2])
     negatives = pd.read_csv(folder / "ml-1m.test.negative.gz", sep="\t", header=None)
-    every = np.unique(
-        np.concatenate([train.item, test.item, negatives.iloc[:, 1:].to_numpy().ravel()])
-    )
+    drawn = negatives.iloc[:, 1:].to_numpy()
+    every = np.unique(np.concatenate([train.item, test.item, drawn.ravel()]))
     index = np.zeros(every.max() + 1, np.int64)
     index[every] = np.arange(1, len(every) + 1)
     data = retrieval_data(
@@ -86,6 +85,6 @@ def test_most_popular_on_the_files_of_ncf(shared_data: Path) -> None:
         len(every),
     )
     model = fit_retrieval("popular", {}, TrainConfig(), data).model
-    found = evaluate_sampled(model, data, index[negatives.iloc[:, 1:].to_numpy()])
+    found = evaluate_sampled(model, data, index[drawn])
     assert found["hr@10"] == pytest.approx(0.4531, abs=0.001)
     assert found["ndcg@10"] == pytest.approx(0.2542, abs=0.001)

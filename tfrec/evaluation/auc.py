@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.progress import track
 from tfrec.evaluation.protocol import Split, block_size, blocks, events_of, held_out
+from tfrec.evaluation.ranker import Traced
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def evaluate_auc(
         asked = tf.reduce_sum(tf.cast(held > 0, tf.float32), axis=1)
         return tf.where(negatives > 0, tf.math.divide_no_nan(total, negatives), 0.5 * asked)
 
-    step = tf.function(
+    step = Traced(
         area,
-        input_signature=[
+        [
             spec,
             tf.TensorSpec([None, 2], tf.int32),
             tf.TensorSpec([size, widest], tf.int32),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,27 @@ from tfrec.evaluation.progress import track
 from tfrec.evaluation.protocol import HeldOut, block_size, blocks
 
 NEVER = float("-inf")
+
+
+class Traced:
+    """A function traced at its first call, for one signature.
+
+    Unlike a ``tf.function`` it does not count towards TensorFlow's warnings about retracing: a new
+    trace for every model that is measured is meant.
+
+    Args:
+        function: of tensors.
+        signature: one ``TensorSpec`` (or a dict of them) an argument.
+    """
+
+    def __init__(self, function: Callable[..., tf.Tensor], signature: Sequence[Any]) -> None:
+        self._function = tf.function(function, input_signature=signature)
+        self._concrete: Callable[..., tf.Tensor] | None = None
+
+    def __call__(self, *arguments: Any) -> tf.Tensor:
+        if self._concrete is None:
+            self._concrete = self._function.get_concrete_function()
+        return self._concrete(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
 
 
 class Ranker:
@@ -56,10 +77,9 @@ class Ranker:
         spec = {n: tf.TensorSpec((self.block, *v.shape[1:]), v.dtype) for n, v in example.items()}
         seen = tf.TensorSpec([None, 2], tf.int32)
         held = tf.TensorSpec([self.block, self._positives], tf.int32)
-        self._best = tf.function(self._trace_best, input_signature=[spec, seen])
-        self._places = tf.function(
-            self._trace_places, input_signature=[spec, seen, held, tf.TensorSpec([], tf.int32)]
-        )
+        whole = tf.TensorSpec([], tf.int32)
+        self._best = Traced(self._trace_best, [spec, seen])
+        self._places = Traced(self._trace_places, [spec, seen, held, whole])
 
     # -- graphs -------------------------------------------------------------------------------
 

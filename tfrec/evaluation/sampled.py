@@ -17,6 +17,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.metrics import check_cutoffs, list_metrics
 from tfrec.evaluation.progress import track
 from tfrec.evaluation.protocol import HeldOut, Split, block_size, blocks, events_of, held_out
+from tfrec.evaluation.ranker import Traced
 from tfrec.evaluation.result import Evaluation
 
 Ties = Literal["against", "for"]
@@ -79,7 +80,7 @@ def _candidate_scores(
         found = tf.gather(rows, tf.maximum(items - 1, 0), batch_dims=1)
         return tf.where(items > 0, found, float("-inf"))
 
-    step = tf.function(scores, input_signature=[spec, shape])
+    step = Traced(scores, [spec, shape])
     if hasattr(model, "refresh"):
         model.refresh()
     out = np.zeros(candidates.shape, np.float32)
