@@ -22,7 +22,7 @@ from serving import config, inference, predict
 from serving.bundle import DEFAULT_SIGNATURE
 from serving.errors import Code, ServingError, deadline_exceeded, invalid, missing_model_spec
 from serving.manager import Manager
-from serving.metrics import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
+from serving.metrics import Metrics
 from serving.peers import Peers
 from serving.predict import fill_spec
 from serving.servable import Servable
@@ -81,27 +81,26 @@ class Calls:
             ServingError: what the call comes to; INTERNAL for a fault of ours, which is logged.
         """
         began = time.perf_counter() if began is None else began
-        name = version = signature = (
-            ""  # unknown names must not become labels: anyone can make them
-        )
-        status = Code.OK
+        # what is not served stays nameless: anyone could make labels of unknown names
+        names = ("", "", "")
+        status, runtime = Code.OK, 0.0
         choice = spec.WhichOneof("version_choice")
+        lent = None
         try:
-            with self.manager.borrow(
+            lent = self.manager.take(
                 spec.name,
                 spec.version.value if choice == "version" else None,
                 spec.version_label if choice == "version_label" else None,
-            ) as servable:
-                name, version = servable.name, str(servable.version)
-                wanted = spec.signature_name or DEFAULT_SIGNATURE
-                signature = wanted if wanted in servable.runner.signatures else ""
-                entered = time.perf_counter()
-                result = body(servable)
-                micros = (time.perf_counter() - entered) * 1e6
-                self.metrics.observe(
-                    RUNTIME_LATENCY, name, api, "TF1", version, signature, micros=micros
-                )
-                return result
+            )
+            servable = lent.servable
+            assert servable is not None
+            signature = spec.signature_name or DEFAULT_SIGNATURE
+            known = signature in servable.runner.signatures
+            names = (servable.name, str(servable.version), signature if known else "")
+            entered = time.perf_counter()
+            result = body(servable)
+            runtime = (time.perf_counter() - entered) * 1e6
+            return result
         except ServingError as error:
             status = error.code
             raise
@@ -111,11 +110,10 @@ class Calls:
             text = f"{type(error).__name__}: {error}"
             raise ServingError(Code.INTERNAL, text) from error
         finally:
+            if lent is not None:
+                self.manager.give_back(lent)
             micros = (time.perf_counter() - began) * 1e6
-            self.metrics.count(REQUEST_COUNT, name, status.name, version, signature)
-            self.metrics.observe(
-                REQUEST_LATENCY, name, api, entrypoint, version, signature, micros=micros
-            )
+            self.metrics.call(entrypoint, api, status.name, names, micros, runtime)
 
     def predict(
         self, request: predict_pb2.PredictRequest, deadline: float | None = None

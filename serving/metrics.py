@@ -55,15 +55,34 @@ class Metrics:
         with self._lock:
             self._counters[key] = self._counters.get(key, 0) + by
 
-    def observe(self, name: str, *labels: str, micros: float) -> None:
-        """Adds one duration in microseconds to a histogram."""
-        at = bisect_left(BUCKETS, micros)
+    def call(
+        self, entrypoint: str, api: str, status: str, spec: Labels, micros: float, runtime: float
+    ) -> None:
+        """Everything one request leaves behind, under one lock.
+
+        Args:
+            entrypoint: ``GRPC`` or ``REST``.
+            api: ``Predict`` ...
+            status: name of the canonical code.
+            spec: model, version and signature.
+            micros: from arrival to answer.
+            runtime: inside the graph; 0 where it was not reached.
+        """
+        model, version, signature = spec
+        count = (REQUEST_COUNT, (model, status, version, signature))
+        latency = (REQUEST_LATENCY, (model, api, entrypoint, version, signature))
         with self._lock:
-            cells = self._histograms.get((name, labels))
-            if cells is None:
-                cells = self._histograms[name, labels] = [0.0] * (len(BUCKETS) + 2)
-            cells[at] += 1
-            cells[-1] += micros
+            self._counters[count] = self._counters.get(count, 0) + 1
+            self._add(latency, micros)
+            if runtime:
+                self._add((RUNTIME_LATENCY, (model, api, "TF1", version, signature)), runtime)
+
+    def _add(self, key: tuple[str, Labels], micros: float) -> None:
+        cells = self._histograms.get(key)
+        if cells is None:
+            cells = self._histograms[key] = [0.0] * (len(BUCKETS) + 2)
+        cells[bisect_left(BUCKETS, micros)] += 1
+        cells[-1] += micros
 
     def snapshot(self) -> Snapshot:
         """All sums in plain types, for another process to add up."""

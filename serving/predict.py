@@ -93,10 +93,10 @@ def predict(
         ServingError: see :func:`run`, :func:`find_signature` and :func:`serving.tensors.decode`.
     """
     signature = find_signature(servable, request.model_spec.signature_name)
-    names = set(request.inputs)
-    if len(names) > len(signature.inputs):  # before paying for decoding
-        raise errors.input_size(names, signature.inputs)
-    inputs = {alias: decode(proto, alias) for alias, proto in request.inputs.items()}
+    given = request.inputs
+    if len(given) > len(signature.inputs):  # before paying for decoding
+        raise errors.input_size(given, signature.inputs)
+    inputs = {alias: decode(given[alias], alias) for alias in given}  # items() is slow on messages
     outputs = run(servable, signature, inputs, list(request.output_filter), timeout_s)
     response = predict_pb2.PredictResponse()
     fill_spec(response.model_spec, servable, signature.name)

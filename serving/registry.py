@@ -35,17 +35,22 @@ class Registry:
             ServingError: INVALID_ARGUMENT for an empty name or an unknown label, NOT_FOUND for a
                 model or version that is not available.
         """
-        record = self._take(name, version, label)
+        record = self.take(name, version, label)
         try:
             assert record.servable is not None
             yield record.servable
         finally:
-            with self._changed:
-                record.in_flight -= 1
-                if not record.in_flight and record.state is State.UNLOADING:
-                    self._changed.notify_all()
+            self.give_back(record)
 
-    def _take(self, name: str, version: int | None, label: str | None) -> Version:
+    def give_back(self, record: Version) -> None:
+        """Ends what :meth:`take` began."""
+        with self._changed:
+            record.in_flight -= 1
+            if not record.in_flight and record.state is State.UNLOADING:
+                self._changed.notify_all()
+
+    def take(self, name: str, version: int | None = None, label: str | None = None) -> Version:
+        """:meth:`borrow` without the context manager, for the path every request takes."""
         if not name:
             raise missing_name()
         with self._changed:

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/serving.py``: its models and its measuring processes."""
