@@ -14,7 +14,7 @@ from tfrec.features.encode import recent
 from tfrec.features.encoder import Encoder, parse_examples, raw_specs
 from tfrec.models.base import Recommender
 from tfrec.retrieval.top_k import masked_top_k
-from tfrec.schema import HISTORY, ITEM_ID
+from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 EXCLUDE, K, SCORE, TITLE, EMBEDDING, EXAMPLES = (
     "exclude",
@@ -55,6 +55,18 @@ class RetrievalModule(tf.Module):
         self._width = max(int(model.history_length), 1)
         self._features = (*data.features.of("user"), *data.features.of("context"))
 
+    def user_specs(self) -> dict[str, tf.TensorSpec]:
+        """What a signature takes of a user: raw columns by name."""
+        return raw_specs(self._features, history=True)
+
+    def signatures(self) -> dict[str, Any]:
+        """The traced signatures by name."""
+        return retrieval_signatures(self)
+
+    def parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same columns out of serialized tf.Examples."""
+        return parse_examples(examples, self._features, history=True)
+
     def _users(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Raw user columns to what the model reads."""
         users = self.encoder({n: v for n, v in raw.items() if n != HISTORY})
@@ -76,7 +88,7 @@ class RetrievalModule(tf.Module):
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """As ``recommend`` from serialized tf.Examples; the history is excluded."""
-        raw = parse_examples(examples, self._features, history=True)
+        raw = self.parse(examples)
         exclude = lookup_items(self.encoder, raw[HISTORY])
         return self._answer(*self._model().recommend(self._users(raw), DEFAULT_K, exclude=exclude))
 
@@ -89,6 +101,14 @@ class RetrievalModule(tf.Module):
     def embed_user(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors of users."""
         return {EMBEDDING: self._model().user_embedding(self._users(raw))}
+
+    def fold_in(self, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Vectors and best items of users who are known by a history of raw ids alone."""
+        items = recent(known_items(self.encoder, history, self.n_items), self._width)
+        nobody = {USER_ID: tf.zeros([tf.shape(items)[0]], tf.int64), HISTORY: items}
+        banned = lookup_items(self.encoder, exclude)
+        found = self._model().recommend(nobody, k, exclude=banned)
+        return {EMBEDDING: self._model().fold_in(items), **self._answer(*found)}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors of items."""
@@ -114,7 +134,7 @@ def _has_user_vectors(model: Recommender) -> bool:
 
 def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     """The traced signatures by name."""
-    user_side = raw_specs(module._features, history=True)
+    user_side = module.user_specs()
     one_k = tf.TensorSpec([], tf.int32, K)
     items = tf.TensorSpec([None], tf.string, ITEM_ID)
     exclude = tf.TensorSpec([None, None], tf.string, EXCLUDE)
@@ -133,10 +153,27 @@ def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     }
     if _has_user_vectors(module._model()):
         signatures["embed_user"] = trace(module.embed_user, **user_side)
+    if type(module._model()).fold_in is not Recommender.fold_in:
+        history = tf.TensorSpec([None, None], tf.string, HISTORY)
+        signatures["fold_in"] = trace(module.fold_in, history=history, exclude=exclude, k=one_k)
     if _has_vectors(module._model()):
         signatures["embed_item"] = trace(module.embed_item, item_id=items)
         signatures["similar"] = trace(module.similar, item_id=items, k=one_k)
     return signatures
+
+
+def retrieval_module(
+    model: Recommender,
+    data: RetrievalData,
+    encoder: Encoder,
+    titles: Sequence[str] | None = None,
+) -> RetrievalModule:
+    """The module that a model is saved as; that of a rating model takes ratings too."""
+    from tfrec.export.rating import RatingModule
+    from tfrec.models.rating import RatingRecommender
+
+    rates = isinstance(model, RatingRecommender)
+    return (RatingModule if rates else RetrievalModule)(model, data, encoder, titles)
 
 
 def export_retrieval(
@@ -167,8 +204,8 @@ def export_retrieval(
             f"got {len(titles)}; use tfrec.export.title_table"
         )
     model.refresh()
-    module = RetrievalModule(model, data, encoder, titles)
-    tf.saved_model.save(module, str(folder), signatures=retrieval_signatures(module))
+    module = retrieval_module(model, data, encoder, titles)
+    tf.saved_model.save(module, str(folder), signatures=module.signatures())
     return Path(folder)
 
 
@@ -177,4 +214,10 @@ def title_table(item_ids: Sequence[str], by_id: dict[str, str]) -> list[str]:
     return ["", *(by_id.get(i) or i for i in list(item_ids)[1:])]
 
 
-__all__ = ["RetrievalModule", "export_retrieval", "retrieval_signatures", "title_table"]
+__all__ = [
+    "RetrievalModule",
+    "export_retrieval",
+    "retrieval_module",
+    "retrieval_signatures",
+    "title_table",
+]

@@ -51,6 +51,8 @@ def fit_retrieval(
 ) -> FitResult:
     """Builds, compiles and fits a model on ``data.train``.
 
+    A rating model is handed on to ``fit_rating``, which validates by RMSE instead.
+
     After every ``evaluate_every`` epochs the model is measured on ``data.validation`` (whole
     catalogue); training ends when the metric has not risen for ``train.patience`` epochs, and the
     best epoch's weights are put back. Without validation events all epochs run and the last weights
@@ -78,6 +80,19 @@ def fit_retrieval(
         raise ValueError(
             "the train split holds no events; check the split's shares and the filters "
             "data.min_item_events and data.min_user_events"
+        )
+    if registry.spec(name).kind == "rating":
+        from tfrec.training.rating import fit_rating
+
+        return fit_rating(
+            name,
+            params,
+            train,
+            data,
+            evaluate_every=evaluate_every,
+            callbacks=callbacks,
+            verbose=verbose,
+            strategy=strategy,
         )
     tf.keras.utils.set_random_seed(train.seed)
     with strategy.scope() if strategy else nullcontext():

@@ -1,0 +1,84 @@
+"""The deep belief net on bars: patterns that a generative model must draw, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfrec.models.dbn import DeepBeliefNet
+
+SIDE = 4
+
+
+def bars(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of one full row (label 0) or one full column (label 1), float32 [n, 16]."""
+    random = np.random.default_rng(seed)
+    label, at = random.integers(0, 2, n), random.integers(0, SIDE, n)
+    pictures = np.zeros((n, SIDE, SIDE), np.float32)
+    pictures[np.arange(n), at, :] = 1.0
+    pictures[label == 1] = pictures[label == 1].transpose(0, 2, 1)
+    return pictures.reshape(n, -1), label
+
+
+def distance(pictures: np.ndarray, label: int) -> np.ndarray:
+    """Squared distance of each picture to the nearest bar of a label."""
+    one, kind = bars(200)
+    every = np.unique(one[kind == label], axis=0)
+    return ((pictures[:, None, :] - every[None]) ** 2).sum(axis=2).min(axis=1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> DeepBeliefNet:
+    pictures, labels = bars(400)
+    net = DeepBeliefNet([16, 24, 32], n_labels=2)
+    start = net.reconstruction_error(pictures)
+    net.pretrain(pictures, labels, epochs=60, batch_size=40, learning_rate=0.1)
+    assert net.reconstruction_error(pictures) < 0.5 * start
+    net.up_down(pictures, labels, epochs=20, batch_size=40, learning_rate=0.02)
+    return net
+
+
+def test_draws_the_class_it_is_asked_for(trained: DeepBeliefNet) -> None:
+    for label in (0, 1):
+        drawn = trained.generate(np.full(60, label), steps=200)
+        mine, other = distance(drawn, label), distance(drawn, 1 - label)
+        assert (mine < other).mean() > 0.8
+        assert mine.mean() < 1.5
+
+
+def test_draws_more_than_one_picture(trained: DeepBeliefNet) -> None:
+    drawn = trained.generate(np.zeros(60, int), steps=200)
+    assert len(np.unique(drawn.reshape(-1, SIDE, SIDE).sum(axis=2).argmax(axis=1))) >= 3
+
+
+def test_tells_the_classes_apart(trained: DeepBeliefNet) -> None:
+    pictures, labels = bars(100, seed=9)
+    assert (trained.classify(pictures) == labels).mean() > 0.9
+
+
+def test_up_down_unties_the_weights(trained: DeepBeliefNet) -> None:
+    assert np.abs(trained.layers[0].w.numpy() - trained.down_w[0].numpy()).max() > 1e-3
+
+
+def test_net_without_labels_draws_freely() -> None:
+    pictures, _ = bars(80)
+    net = DeepBeliefNet([16, 8])
+    gaps = net.pretrain(pictures, epochs=2, batch_size=40)
+    assert len(gaps) == 1
+    assert len(gaps[0]) == 2
+    assert net.generate(n=5, steps=3).shape == (5, 16)
+    with pytest.raises(TypeError, match="no labels"):
+        net.classify(pictures)
+
+
+def test_bad_data_is_refused() -> None:
+    pictures, labels = bars(8)
+    with pytest.raises(ValueError, match="at least two layers"):
+        DeepBeliefNet([16])
+    net = DeepBeliefNet([16, 8], n_labels=2)
+    with pytest.raises(ValueError, match="chances in"):
+        net.pretrain(pictures * 2, labels)
+    with pytest.raises(ValueError, match="pass labels exactly"):
+        net.pretrain(pictures)
+    with pytest.raises(ValueError, match=r"data is \[row, 16\]"):
+        net.pretrain(pictures[:, :4], labels)

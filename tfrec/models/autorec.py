@@ -1,0 +1,128 @@
+"""AutoRec: an auto-encoder of the ratings of a user or an item (Sedhain et al., WWW 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.data.encoded import RetrievalData
+from tfrec.models.rating_rows import Side
+from tfrec.models.row_model import RowModel
+
+Units = Literal["rating", "levels"]
+ACTIVATIONS = {"sigmoid": tf.sigmoid, "tanh": tf.tanh, "relu": tf.nn.relu, "selu": tf.nn.selu}
+
+
+class AutoRec(RowModel):
+    """Reconstructs the rated columns of a row: ``min sum_rated (r - f(V g(W r + b) + c))^2 + l2``.
+
+    With ``units="rating"`` a column is one number, its rating less the mean of all (0 where not
+    rated), and the output is linear, as in the paper. With ``units="levels"`` a column is one unit
+    a level, as the RBM's, and the output is the expected level of a softmax: the net that ``dbn``
+    starts from a stack of RBMs, here from random weights.
+
+    Args:
+        data: encoded data.
+        by: rows are users or items (U-AutoRec, I-AutoRec).
+        hidden: sizes of the coding layers, outermost first; the decoder mirrors all but the last.
+        units: see above.
+        activation: of the hidden layers.
+        l2: of the weights (not the biases), against the mean squared error of a rating.
+        dropout: share of a row's ratings hidden from the input at each training step.
+        history_length, polyak: see ``RowModel``.
+
+    Raises:
+        ValueError: a parameter out of range.
+    """
+
+    def __init__(
+        self,
+        data: RetrievalData,
+        by: Side = "item",
+        hidden: Sequence[int] = (500,),
+        units: Units = "rating",
+        activation: str = "sigmoid",
+        l2: float = 2e-4,
+        dropout: float = 0.0,
+        history_length: int | None = None,
+        polyak: float | None = None,
+    ) -> None:
+        super().__init__(data, by, history_length, polyak)
+        if not hidden or min(hidden) < 1 or units not in ("rating", "levels"):
+            raise ValueError(
+                "hidden lists layer sizes from 1 and units is 'rating' or 'levels'; got "
+                f"{list(hidden)} and {units!r}"
+            )
+        if activation not in ACTIVATIONS or l2 < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"activation is one of {sorted(ACTIVATIONS)}, l2 from 0, dropout in [0, 1); got "
+                f"{activation!r}, {l2} and {dropout}"
+            )
+        self.units, self.l2, self.dropout = units, l2, dropout
+        self.act = ACTIVATIONS[activation]
+        # Layer sizes within the net: code layers down, then back up to the first one's size.
+        self.sizes = [*hidden, *reversed(list(hidden)[:-1])]
+        n, k = self.n_columns, self.n_levels if units == "levels" else 1
+        random = np.random.default_rng(0)
+        before = n * k
+        for i, size in enumerate(self.sizes):
+            # A row fills a small part of the input: the width that counts is that of the ratings.
+            width = max(len(data.train) / self._rows(), 1.0) if i == 0 else before
+            spread = (2.0 / (width + size)) ** 0.5
+            self.weight(f"w{i}", random.normal(0, min(spread, 0.1), (before, size)))
+            self.weight(f"b{i}", np.zeros(size))
+            before = size
+        spread = (2.0 / (before + n)) ** 0.5
+        self.weight("out", random.normal(0, spread, (n, k, before)))
+        means = (self.column_mean - self.mean_rating)[:, None]
+        self.weight("out_bias", self.column_logits if k > 1 else means)
+        self.ready()
+
+    def _rows(self) -> int:
+        return self.n_users if self.by == "user" else self.n_items
+
+    def first_input(self, code: tf.Tensor) -> tf.Tensor:
+        """Input units of level codes, float32 [batch, n_columns * K]."""
+        if self.units == "levels":
+            units = tf.one_hot(code - 1, self.n_levels)
+            return tf.reshape(units, [-1, self.n_columns * self.n_levels])
+        table = np.concatenate([[0.0], self.scale.levels - self.mean_rating]).astype(np.float32)
+        return tf.gather(table, code)
+
+    def encode(self, code: tf.Tensor) -> tf.Tensor:
+        hidden = self.first_input(code)
+        for i in range(len(self.sizes)):
+            hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"b{i}"])
+        return hidden
+
+    def output(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return self["out"], self["out_bias"]
+
+    def link(self, scores: tf.Tensor) -> tf.Tensor:
+        if self.units == "rating":
+            return scores[..., 0] + self.mean_rating
+        return super().link(scores)
+
+    def objective(self, code: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        given = code
+        if self.dropout:
+            kept = tf.random.uniform(tf.shape(code)) >= self.dropout
+            given = tf.where(kept, code, 0)
+        hidden = self.encode(given)
+        weights, biases = self.output()
+        n, k, dim = weights.shape
+        at = tf.where(code > 0)
+        scores = tf.matmul(hidden, tf.reshape(weights, [n * k, dim]), transpose_b=True)
+        # The loss looks at rated columns alone; the rest of the row is never touched again.
+        scores = tf.gather_nd(tf.reshape(scores, [-1, n, k]), at)
+        predicted = self.link(scores + tf.gather(biases, at[:, 1]))
+        actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
+        count = tf.cast(tf.shape(at)[0], tf.float32)
+        squares = tf.reduce_sum((actual - predicted) ** 2)
+        decayed = [self[name] for name in self._weights if name[0] == "w" or name == "out"]
+        penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
+        rmse = tf.sqrt(squares / tf.maximum(count, 1.0))
+        return self.per_rating(squares, count) + penalty, {"rmse": rmse}

@@ -1,0 +1,127 @@
+"""Trains any rating model by its registry name, watching the validation ratings' RMSE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.config import TrainConfig
+from tfrec.data.encoded import RetrievalData
+from tfrec.evaluation.pointwise import rating_metrics
+from tfrec.evaluation.rated import RatingPredictor
+from tfrec.models import registry
+from tfrec.training.fit import FitResult
+
+RMSE = "val_rmse"
+
+
+class ValidateRatings(tf.keras.callbacks.Callback):
+    """Measures RMSE on ``data.validation``, stops early, puts the best weights back.
+
+    Args:
+        data: encoded data; without validation ratings nothing is done.
+        every: epochs between measurements; the last epoch is measured too.
+        patience: epochs without a fall before training stops; 0 never stops.
+
+    Attributes:
+        measured: ``(epoch, rmse)`` of each measurement, epochs from 1.
+        best, best_epoch: the least RMSE (None before any) and its epoch (0 before any).
+    """
+
+    def __init__(self, data: RetrievalData, every: int = 1, patience: int = 3) -> None:
+        super().__init__()
+        if every < 1 or patience < 0:
+            raise ValueError(f"every is from 1 and patience from 0; got {every} and {patience}")
+        self.data, self.every, self.patience = data, every, patience
+        self.measured: list[tuple[int, float]] = []
+        self.best: float | None = None
+        self.best_epoch = 0
+        self._weights: list[Any] | None = None
+        self._predict: RatingPredictor | None = None
+        self._last = 0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if len(self.data.validation):
+            self._predict = RatingPredictor(self.model, self.data, self.data.train)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._last = epoch + 1
+        if self._predict is None or self._last % self.every:
+            return
+        value = self._measure()
+        if logs is not None:
+            logs[RMSE] = value
+        if self.patience and self._last - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._predict is not None and self._last and self._last % self.every:
+            self._measure()
+        if self._weights is not None and self.best_epoch != self._last:
+            self.model.set_weights(self._weights)
+
+    def _measure(self) -> float:
+        held = self.data.validation
+        assert self._predict is not None
+        value = rating_metrics(held.weight, self._predict(held.user, held.item))["rmse"]
+        self.measured.append((self._last, value))
+        if self.best is None or value < self.best:
+            self.best, self.best_epoch = value, self._last
+            self._weights = self.model.get_weights()
+        return value
+
+
+def fit_rating(
+    name: str,
+    params: dict[str, Any] | None,
+    train: TrainConfig,
+    data: RetrievalData,
+    *,
+    evaluate_every: int = 1,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
+    strategy: tf.distribute.Strategy | None = None,
+) -> FitResult:
+    """Builds, compiles and fits a rating model on ``data.train``.
+
+    Args:
+        name: registry name of kind ``rating``.
+        params: the model's parameters.
+        train: epochs, batch size (rows), learning rate, patience, seed.
+        data: encoded data; ``weight`` is the rating; the test split is not touched.
+        evaluate_every: epochs between validations.
+        callbacks: further Keras callbacks; they see the validation RMSE as ``val_rmse``.
+        verbose: Keras's progress output.
+        strategy: the model and its optimizer are built under its scope.
+
+    Raises:
+        KeyError: no such model. TypeError: a parameter it does not take.
+        ValueError: a model that predicts no ratings, or no training events.
+    """
+    if registry.spec(name).kind != "rating":
+        known = [n for n, spec in registry.MODELS.items() if spec.kind == "rating"]
+        raise ValueError(f"{name!r} predicts no ratings; rating models are {known}")
+    if not len(data.train):
+        raise ValueError("the train split holds no ratings; check the split's shares and filters")
+    tf.keras.utils.set_random_seed(train.seed)
+    with strategy.scope() if strategy else nullcontext():
+        model = registry.build(name, data, params)
+        model.compile_for(train)
+    validate = ValidateRatings(data, evaluate_every, train.patience)
+    history = model.fit(
+        model.training_data(data, train),
+        epochs=train.epochs,
+        callbacks=[validate, *callbacks],
+        verbose=verbose,
+    )
+    model.observe(data.train)
+    return FitResult(
+        model=model,
+        history={key: [float(v) for v in values] for key, values in history.history.items()},
+        best_epoch=validate.best_epoch,
+        best=validate.best,
+        validated=validate.measured,
+    )
