@@ -248,7 +248,7 @@ class NeuMF(NCF):
         factors: of each part; the joint layer has twice as many.
         layers: hidden layers of the MLP.
         pretrain: whether the parts are first trained alone.
-        pretrain_epochs: of each part.
+        pretrain_epochs: of both parts, or one number for the GMF and one for the MLP.
         alpha: share of the GMF in the joint output weights and bias after pre-training.
         finetune: optimizer after pre-training, ``sgd`` (as in the paper) or ``adam``; without
             pre-training it is always Adam.
@@ -265,7 +265,7 @@ class NeuMF(NCF):
         factors: int = 16,
         layers: int = 3,
         pretrain: bool = True,
-        pretrain_epochs: int = 10,
+        pretrain_epochs: int | Sequence[int] = 10,
         alpha: float = 0.5,
         finetune: str = "sgd",
         finetune_learning_rate: float | None = None,
@@ -274,16 +274,20 @@ class NeuMF(NCF):
         history_length: int = 100,
         fold_in_steps: int = 40,
     ) -> None:
-        if not 0 <= alpha <= 1 or pretrain_epochs < 1 or finetune not in ("sgd", "adam"):
+        if isinstance(pretrain_epochs, int):
+            pretrain_epochs = (pretrain_epochs, pretrain_epochs)
+        epochs = list(pretrain_epochs)
+        bad = len(epochs) != 2 or min(epochs) < 1 or finetune not in ("sgd", "adam")
+        if bad or not 0 <= alpha <= 1:
             raise ValueError(
-                f"alpha is in 0..1, pretrain_epochs from 1 and finetune sgd or adam; got {alpha}, "
-                f"{pretrain_epochs} and {finetune!r}; mend 'params'"
+                f"alpha is in 0..1, pretrain_epochs one or two numbers from 1 and finetune sgd or "
+                f"adam; got {alpha}, {epochs} and {finetune!r}; mend 'params'"
             )
         sizes = (data.n_users, data.n_items)
         parts = [GMFPart(*sizes, factors), MLPPart(*sizes, factors, _from_one(layers))]
         answer = (negatives, l2, history_length, fold_in_steps)
         super().__init__(data, parts, *answer)
-        self.pretrain, self.pretrain_epochs, self.alpha = pretrain, pretrain_epochs, alpha
+        self.pretrain, self.pretrain_epochs, self.alpha = pretrain, epochs, alpha
         self.finetune, self.finetune_learning_rate = finetune, finetune_learning_rate
         stages = [NCF(data, [part], *answer) for part in parts] if pretrain else []
         # Behind a function: the stages share the parts, but their biases are not this model's.
@@ -306,8 +310,8 @@ class NeuMF(NCF):
 
         Callbacks see the joint training only.
         """
-        for stage in self._stages():
-            stage.fit(x, epochs=self.pretrain_epochs, verbose=kwargs.get("verbose", 0))
+        for stage, epochs in zip(self._stages(), self.pretrain_epochs, strict=False):
+            stage.fit(x, epochs=epochs, verbose=kwargs.get("verbose", 0))
         if self._stages():
             self.join(*(stage.bias for stage in self._stages()))
         return super().fit(x, **kwargs)

@@ -136,9 +136,13 @@ class Sequential(Recommender):
         optimizer._create_all_weights(self.trainable_variables)
         self.compile(optimizer=optimizer)
 
-    def _step_seed(self) -> tf.Tensor:
-        step = tf.cast(self.optimizer.iterations, tf.int64)
-        return tf.stack([tf.cast(self._seed, tf.int64), step])
+    def _step_seed(self, each_replica: bool = False) -> tf.Tensor:
+        """int64 [2], of this step; the same on all replicas unless ``each_replica``."""
+        seed = tf.cast(self._seed, tf.int64)
+        replica = tf.distribute.get_replica_context()
+        if each_replica and replica is not None:
+            seed += 2**32 * tf.cast(replica.replica_id_in_sync_group, tf.int64)
+        return tf.stack([seed, tf.cast(self.optimizer.iterations, tf.int64)])
 
     def _softmax(self, states: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Cross-entropy of targets int64 [row] under states [row, dim] over the catalogue."""
@@ -153,9 +157,7 @@ class Sequential(Recommender):
 
     def _binary(self, states: tf.Tensor, target: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
         """Losses [window, position]; negatives are drawn by the window's place in the batch."""
-        replica = tf.distribute.get_replica_context()
-        number = 0 if replica is None else replica.replica_id_in_sync_group
-        seed = self._step_seed() + tf.stack([tf.cast(number, tf.int64) << 32, 0])
+        seed = self._step_seed(each_replica=True)
         drawn = tf.random.stateless_uniform(
             [windows, self.negatives], seed, 1, self.n_items + 1, tf.int64
         )

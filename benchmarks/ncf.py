@@ -1,0 +1,242 @@
+"""NCF's protocol on MovieLens-1M: most popular, MF, GMF, MLP and NeuMF on the published files.
+
+    python -m benchmarks.ncf --models popular          # a minute: is the protocol right?
+    python -m benchmarks.ncf --seeds 5                 # everything
+    python -m benchmarks.ncf --growth                  # speed and memory from 1e5 to 1e7 events
+
+``ml-1m/ncf/sampled-99``: each user's held-out item among the 99 published negatives; beside it
+``ml-1m/ncf/full``: among all items the user has not had. Epochs are chosen on the latest-but-one
+item (seed 0, whole catalogue); then each seed is trained on all but the test item for that many
+epochs and the test is read once. NeuMF's parts are pre-trained for the epochs found best for each.
+Results are written after every model and seed; those of models that a run leaves alone stay.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from benchmarks.common import RESULTS_DIR, Results, arguments, shared_data
+from tfrec.config import Config, DataConfig, TrainConfig
+from tfrec.data.adapters.ncf import NEGATIVES_FILE
+from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.evaluation.full_catalogue import evaluate
+from tfrec.evaluation.protocol import held_out
+from tfrec.evaluation.sampled import evaluate_sampled
+from tfrec.models import registry
+from tfrec.schema import ITEM_ID, USER_ID, FeatureTable
+from tfrec.training.fit import FitResult, fit_retrieval
+from tfrec.training.workspace import open_workspace
+
+PROTOCOL = "ml-1m/ncf"
+FACTORS = 32
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is trained: parameters, training, epochs between validations."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    every: int = 1
+    iterative: bool = True
+
+
+def adam(epochs: int, patience: int = 3) -> TrainConfig:
+    return TrainConfig(epochs=epochs, batch_size=2048, learning_rate=2e-3, patience=patience)
+
+
+MODELS: dict[str, Preset] = {
+    "popular": Preset(iterative=False),
+    "mf_logistic": Preset(
+        {"dim": 64, "negatives": 8, "l2": 0.005},
+        TrainConfig(epochs=128, batch_size=1024, learning_rate=0.004, patience=12),
+        every=4,
+    ),
+    "gmf": Preset({"factors": FACTORS, "l2": 1e-5}, adam(30)),
+    "mlp": Preset({"factors": FACTORS, "layers": 3, "l2": 1e-5}, adam(30)),
+    "neumf": Preset(
+        {"factors": FACTORS, "layers": 3, "l2": 1e-5, "finetune_learning_rate": 0.05}, adam(10)
+    ),
+}
+
+
+def load(folder: Path, work: Path) -> tuple[RetrievalData, np.ndarray]:
+    """The encoded data, and the published negatives as indices, int32 [user, 99]."""
+    config = Config(name="ml-1m-ncf", data=DataConfig(format="ncf", path=str(folder / "ncf")))
+    space = open_workspace(config, work)
+    table = pq.read_table(work / "tables" / NEGATIVES_FILE)
+    users = space.encoder.vocabulary(USER_ID)
+    items = space.encoder.vocabulary(ITEM_ID)
+    user_of, item_of = ({raw: i for i, raw in enumerate(ids)} for ids in (users, items))
+    rows = np.array([user_of[u] for u in table.column(USER_ID).to_pylist()])
+    negatives = np.array(
+        [[item_of[i] for i in row] for row in table.column("negatives").to_pylist()], np.int32
+    )
+    order = np.argsort(rows)
+    if not np.array_equal(rows[order], held_out(space.data, "test", exclude_seen=False).users):
+        raise ValueError("every user has one row of published negatives; the files disagree")
+    return space.data, negatives[order]
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Seconds(tf.keras.callbacks.Callback):
+    """Wall time of each epoch's training, validation left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self._last = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self.epochs.append(self._last - self._began)
+
+
+def fit(name: str, params: dict[str, Any], train: TrainConfig, data: RetrievalData,
+        every: int) -> tuple[FitResult, list[float]]:  # fmt: skip
+    """Trains and returns the seconds of each epoch too."""
+    clock = Seconds()
+    fitted = fit_retrieval(
+        name, params, train, data, evaluate_every=every, callbacks=[clock], verbose=0
+    )
+    return fitted, clock.epochs
+
+
+def run(
+    results: Results,
+    name: str,
+    preset: Preset,
+    data: RetrievalData,
+    negatives: np.ndarray,
+    seeds: int,
+    best_epochs: dict[str, int],
+) -> None:
+    """One model: epochs on validation, then every seed on test."""
+    params, train = dict(preset.params), preset.train
+    if name == "neumf" and {"gmf", "mlp"} <= set(best_epochs):
+        params["pretrain_epochs"] = [best_epochs["gmf"], best_epochs["mlp"]]
+    if preset.iterative:
+        fitted, seconds = fit(name, params, train, data, preset.every)
+        best_epochs[name] = max(fitted.best_epoch, 1)
+        print(f"{name}: validation ndcg@10 by epoch {fitted.validated}", flush=True)
+        results.add(name, "best_epoch", best_epochs[name], protocol=PROTOCOL, seed=0)
+        examples = len(data.train) * (1 + fitted.model.negatives)
+        speed = examples / float(np.median(seconds))
+        results.add(name, "examples_per_s", speed, protocol=PROTOCOL, seed=0)
+        results.add(name, "peak_memory", peak_mib(), protocol=PROTOCOL, unit="MiB", seed=0)
+        results.write()
+        del fitted
+    final = data.refit()
+    for seed in range(seeds if preset.iterative else 1):
+        epochs = best_epochs.get(name, 1)
+        last = train.model_copy(update={"epochs": epochs, "patience": 0, "seed": seed})
+        fitted, _ = fit(name, params, last, final, 1)
+        sampled = evaluate_sampled(fitted.model, data, negatives)
+        whole = evaluate(fitted.model, data, "test")
+        kept = seed if preset.iterative else None
+        for metric in ("hr@10", "ndcg@10"):
+            results.add(name, metric, sampled[metric], protocol=f"{PROTOCOL}/sampled-99", seed=kept)
+        for metric in ("recall@10", "ndcg@10"):
+            results.add(name, metric, whole[metric], protocol=f"{PROTOCOL}/full", seed=kept)
+        results.write()
+
+
+def keep_others(results: Results, models: list[str]) -> None:
+    """Takes over what an earlier run measured of models that this one leaves alone."""
+    path = RESULTS_DIR / f"{results.script}{'.quick' if results.quick else ''}.json"
+    if path.is_file():
+        results.records += [r for r in json.loads(path.read_text()) if r["name"] not in models]
+
+
+def growth(results: Results, sizes: tuple[int, ...], steps: int = 200) -> None:
+    """NeuMF's step and input alone as the log grows: 100 events a user, 20 users an item."""
+    for rows in sizes:
+        random = np.random.default_rng(0)
+        users, items = max(rows // 100, 10), max(rows // 2000, 50)
+        events = Interactions.from_arrays(
+            random.integers(1, users + 1, rows),
+            (1 + items * random.random(rows) ** 3).astype(np.int32),  # few items are popular
+            users,
+            items,
+        )
+        none = events.select(np.zeros(rows, bool))
+        data = RetrievalData(
+            events, none, none, {}, {}, FeatureTable(), {}, np.empty(0), np.empty(0)
+        )
+        model = registry.build("neumf", data, {"factors": FACTORS, "pretrain": False})
+        model.compile_for(adam(1))
+        batches = model.training_data(data, adam(1)).repeat()
+        step = tf.function(model.train_step, reduce_retracing=True)
+        source = iter(batches)
+        step(next(source))
+        began = time.perf_counter()
+        for _ in range(steps):
+            step(next(source))
+        trained = time.perf_counter() - began
+        began = time.perf_counter()
+        for _ in range(steps):
+            next(source)
+        fed = time.perf_counter() - began
+        protocol, note = f"synthetic/{rows:.0e}", "step with input"
+        results.add("neumf", "examples_per_s", steps * 2045 / trained, protocol=protocol, note=note)
+        results.add(
+            "neumf", "examples_per_s", steps * 2045 / fed, protocol=protocol, note="input alone"
+        )
+        results.add("neumf", "peak_memory", peak_mib(), protocol=protocol, unit="MiB")
+        results.write()
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--growth", action="store_true", help="speed on synthetic logs only")
+    given = parser.parse_args()
+    if given.growth:
+        sizes = (100_000, 1_000_000) if given.quick else (100_000, 1_000_000, 10_000_000)
+        growth(Results("ncf_growth", given.quick), sizes)
+        return
+    folder = shared_data()
+    if folder is None:
+        print("skipped: the real data is not here; set TFREC_SHARED_DATA")
+        return
+    results = Results("ncf", given.quick)
+    keep_others(results, given.models)
+    best_epochs: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as work:
+        data, negatives = load(folder / "ml-1m", Path(work))
+        if given.quick:  # the latest 15 events of each user
+            behind = data.train.indptr[data.train.user + 1] - np.arange(len(data.train))
+            data = replace(data, train=data.train.select(behind <= 15))
+        for name in given.models:
+            preset = MODELS[name]
+            if given.quick:
+                one = preset.train.model_copy(update={"epochs": 1})
+                extra = {"factors": 8} if "factors" in preset.params else {}
+                if name == "neumf":
+                    extra["pretrain_epochs"] = 1
+                preset = Preset({**preset.params, **extra}, one, 1, preset.iterative)
+            seeds = 1 if given.quick else given.seeds
+            run(results, name, preset, data, negatives, seeds, best_epochs)
+    print(f"wrote {results.write()}")
+
+
+if __name__ == "__main__":
+    main()
