@@ -161,12 +161,74 @@ class TrainConfig(_Frozen):
     seed: int = 0
 
 
+class Range(_Frozen):
+    """What a tuned parameter may be: numbers between two bounds, or one of a list.
+
+    Attributes:
+        low, high: bounds, both inclusive; whole numbers where both are written without a point.
+        log: drawn evenly in the logarithm, for what spans orders of magnitude.
+        choices: instead of the bounds.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[bool | int | float | str | None, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        bounds = self.low is not None and self.high is not None
+        if bounds == bool(self.choices) or (self.low is None) != (self.high is None):
+            raise ValueError("a range is either 'low' and 'high', or 'choices'")
+        if self.low is not None and self.high is not None:
+            if self.low > self.high:
+                raise ValueError(f"low is at most high; got {self.low} and {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"a logarithmic range starts above 0; got {self.low}")
+        elif self.log:
+            raise ValueError("'log' is for a range with 'low' and 'high'")
+        return self
+
+
+class SearchConfig(_Frozen):
+    """How ``tfrec tune`` looks for parameters.
+
+    Attributes:
+        space: by name, what may be tried: a parameter of the model, or ``train.<name>`` of the
+            training (``train.learning_rate``). What is not named stays as configured.
+        trials: most trainings, those of earlier interrupted runs included.
+        timeout: seconds after which a run ends, with the epoch it is in; 0 sets no bound.
+        metric: which validation metric decides; the gate's where not given.
+        seed: of the search.
+    """
+
+    space: dict[str, Range] = Field(default_factory=dict)
+    trials: int = Field(default=20, ge=1)
+    timeout: float = Field(default=0.0, ge=0)
+    metric: str | None = None
+    seed: int = 0
+
+    @field_validator("space")
+    @classmethod
+    def _space(cls, value: dict[str, Range]) -> dict[str, Range]:
+        tunable = sorted(set(TrainConfig.model_fields) - {"seed", "replicas"})
+        for name in value:
+            section, _, field = name.rpartition(".")
+            if section and (section != "train" or field not in tunable):
+                raise ValueError(
+                    f"{name!r} is no tunable name: a parameter of the model, or 'train.' and one "
+                    f"of {tunable}"
+                )
+        return value
+
+
 class RetrievalConfig(_Frozen):
-    """The retrieval model: a registry name, its parameters, its training."""
+    """The retrieval model: a registry name, its parameters, its training, how it is tuned."""
 
     model: str = "two_tower"
     params: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
 
 
 class RankingConfig(_Frozen):
