@@ -70,4 +70,6 @@ def evaluate_saved(
     order = np.argsort(lists == 0, axis=1, kind="stable")
     lists = np.take_along_axis(lists, order, axis=1)
     name = name or str(model)
-    return evaluate_lists(lists, questions.users, data, "test", ks, name=name, beyond=Beyond(data))
+    return evaluate_lists(
+        lists, questions.users, data, "test", ks, name=name, beyond=Beyond(data, k=min(10, max(ks)))
+    )
