@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from tfrec.data.encoded import RetrievalData
+from tfrec.data.encoded import HISTORY_WEIGHT, RetrievalData
 from tfrec.evaluation.protocol import HeldOut, blocks
 from tfrec.export.retrieval import EXCLUDE, K
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
@@ -57,6 +57,7 @@ def saved_lists(
         given: dict[str, Any] = {
             USER_ID: user_ids[asked],
             HISTORY: item_ids[known.histories(asked, HISTORY_LENGTH)],
+            HISTORY_WEIGHT: known.histories(asked, HISTORY_LENGTH, known.weight),
             EXCLUDE: item_ids[seen if questions.exclude_seen else seen[:, :0]],
             K: np.int32(k),
             **{name: values[start:stop] for name, values in raw_users.items()},

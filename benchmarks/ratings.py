@@ -1,0 +1,250 @@
+"""Rating prediction on MovieLens-1M: RMSE of RBM, AutoRec, DBN, CF-NADE and biased MF.
+
+    python benchmarks/ratings.py --preset quick10            # each model within 10 minutes a seed
+    python benchmarks/ratings.py --preset full               # the paper's sizes: hours
+    python benchmarks/ratings.py --models i-rbm --seeds 1    # some of them
+    python benchmarks/ratings.py --quick                     # two epochs each: does it run?
+
+``ml-1m/random-90-10``: of all ratings a random tenth tests, 0.5% of the rest validates (it chooses
+the epoch); at test time training and validation ratings are given. Seeds as in Zheng et al. 2016.
+Each model and seed runs in a process of its own, so that peak memory is its own; results are
+written after each. Test ratings are read once, after the weights are chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS_DIR, Results, arguments, shared_data
+
+SEEDS = (1234, 2341, 3412, 4123, 1324)
+PROTOCOL = "ml-1m/random-90-10"
+TEST_SHARE, VALIDATION_SHARE = 0.1, 0.005
+ANSWER = "ANSWER "
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model under one preset.
+
+    Attributes:
+        model, params: registry name and parameters.
+        epochs, batch_size, learning_rate: of training; the seed is the split's.
+        every: epochs between validations.
+        patience: epochs without a better validation before it stops; 0 never.
+        limit_s: training stops after the epoch that passes it.
+    """
+
+    model: str
+    params: dict[str, Any]
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    every: int = 5
+    patience: int = 0
+    limit_s: float = 1e9
+
+
+def quick10() -> dict[str, Run]:
+    """Ten minutes a model and seed on 2 cores, training stopped after nine."""
+    item, user = {"by": "item"}, {"by": "user"}
+    net = {**item, "hidden": [300], "l2": 2e-4}
+    return {
+        "biased-mf": Run("biased_mf", {"dim": 40, "l2": 8.0}, 20, every=2, limit_s=540),
+        "u-rbm": Run("rbm", {**user, "hidden": 100, "cd": [1, 3, 5]}, 60, 256, 0.05, limit_s=540),
+        "i-rbm": Run("rbm", {**item, "hidden": 100, "cd": [1, 3, 5]}, 60, 128, 0.05, limit_s=540),
+        "u-autorec": Run("autorec", {**user, "hidden": [300]}, 100, limit_s=540),
+        "i-autorec": Run("autorec", {**item, "hidden": [300]}, 150, limit_s=540),
+        "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 60, limit_s=540),
+        "i-dbn": Run("dbn", {**net, "pretrain_epochs": 10}, 60, limit_s=540),
+        "i-cf-nade-1": Run("cf_nade", {**item, "hidden": [200]}, 80, limit_s=540),
+        "i-cf-nade-2": Run("cf_nade", {**item, "hidden": [200, 200]}, 80, limit_s=540),
+    }
+
+
+def full() -> dict[str, Run]:
+    """The papers' sizes."""
+    item, user = {"by": "item"}, {"by": "user"}
+    net = {**item, "hidden": [500], "l2": 2e-4}
+    return {
+        "biased-mf": Run("biased_mf", {"dim": 60, "l2": 8.0}, 40, every=2),
+        "u-rbm": Run("rbm", {**user, "hidden": 100, "cd": [1, 3, 5, 9]}, 120, 256, 0.05),
+        "i-rbm": Run("rbm", {**item, "hidden": 100, "cd": [1, 3, 5, 9]}, 150, 128, 0.05),
+        "u-autorec": Run("autorec", {**user, "hidden": [500]}, 300),
+        "i-autorec": Run("autorec", {**item, "hidden": [500]}, 400),
+        "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 200),
+        "i-dbn": Run("dbn", {**net, "pretrain_epochs": 20}, 200),
+        "i-cf-nade-1": Run("cf_nade", {**item, "hidden": [500]}, 250, 512),
+        "i-cf-nade-2": Run("cf_nade", {**item, "hidden": [500, 500]}, 250, 512),
+    }
+
+
+PRESETS = {"quick10": quick10, "full": full}
+
+
+def load(seed: int) -> Any:
+    """MovieLens-1M as encoded data, split by ``seed``; None where this machine has no data."""
+    import numpy as np
+    import pyarrow.csv as pacsv
+
+    from tfrec.data.encoded import Interactions, RetrievalData
+    from tfrec.schema import ITEM_ID, USER_ID, FeatureTable
+
+    folder = shared_data()
+    if folder is None or not (folder / "ml-1m" / "ratings.csv.gz").exists():
+        return None
+    table = pacsv.read_csv(folder / "ml-1m" / "ratings.csv.gz")
+    user_ids, user = np.unique(table.column("user_id").to_numpy(), return_inverse=True)
+    item_ids, item = np.unique(table.column("movie_id").to_numpy(), return_inverse=True)
+    rating = table.column("rating").to_numpy().astype(np.float32)
+    order = np.random.default_rng(seed).permutation(len(rating))
+    n_test = round(TEST_SHARE * len(order))
+    n_validation = round(VALIDATION_SHARE * (len(order) - n_test))
+    n_users, n_items = len(user_ids), len(item_ids)
+
+    def events(part: np.ndarray) -> Interactions:
+        part = np.sort(part)
+        return Interactions.from_arrays(
+            user[part] + 1, item[part] + 1, n_users, n_items, part, rating[part]
+        )
+
+    return RetrievalData(
+        train=events(order[n_test + n_validation :]),
+        validation=events(order[n_test : n_test + n_validation]),
+        test=events(order[:n_test]),
+        users={USER_ID: np.arange(n_users + 2, dtype=np.int64)},
+        items={ITEM_ID: np.arange(n_items + 2, dtype=np.int64)},
+        features=FeatureTable(),
+        sizes={USER_ID: n_users + 2, ITEM_ID: n_items + 2},
+        user_ids=np.array(["", *map(str, user_ids)]),
+        item_ids=np.array(["", *map(str, item_ids)]),
+    )
+
+
+def one(run: Run, seed: int) -> dict[str, float]:
+    """Trains and measures; in a process of its own."""
+    import tensorflow as tf
+
+    from tfrec.config import TrainConfig
+    from tfrec.evaluation.rated import evaluate_ratings
+    from tfrec.training.rating import fit_rating
+
+    class Clock(tf.keras.callbacks.Callback):
+        """Time of the epochs alone, and a stop when the time is up."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.started, self.inside, self.epochs = started, 0.0, 0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.epoch_started = time.perf_counter()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.epoch_ended = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.inside += self.epoch_ended - self.epoch_started
+            self.epochs = epoch + 1
+            if time.perf_counter() - self.started > run.limit_s:
+                self.model.stop_training = True
+            if (epoch + 1) % run.every == 0 or epoch == 0:
+                shown = {k: round(float(v), 4) for k, v in (logs or {}).items()}
+                print(epoch + 1, f"{time.perf_counter() - started:.0f} s", shown, flush=True)
+
+    data = load(seed)
+    started = time.perf_counter()
+    clock = Clock()
+    train = TrainConfig(
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        learning_rate=run.learning_rate,
+        patience=run.patience,
+        seed=seed,
+    )
+    result = fit_rating(
+        run.model, run.params, train, data, evaluate_every=run.every, callbacks=[clock]
+    )
+    seconds = time.perf_counter() - started
+    measured = evaluate_ratings(result.model, data, "test")
+    return {
+        "rmse": measured["rmse"],
+        "mae": measured["mae"],
+        "best_epoch": float(result.best_epoch),
+        "epochs": float(clock.epochs),
+        "train_s": seconds,
+        "epoch_s": clock.inside / max(clock.epochs, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+UNITS = {"train_s": "s", "epoch_s": "s", "peak_mib": "MiB"}
+
+
+def keep(results: Results, name: str, seed: int, preset: str, found: dict[str, float]) -> None:
+    """Replaces what is kept of this model, seed and preset, and writes the file."""
+    results.records = [
+        r for r in results.records if (r["name"], r["seed"], r.get("note")) != (name, seed, preset)
+    ]
+    for metric, value in found.items():
+        results.add(
+            name,
+            metric,
+            value,
+            protocol=PROTOCOL,
+            unit=UNITS.get(metric, ""),
+            seed=seed,
+            note=preset,
+        )
+    results.write()
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.set_defaults(seeds=len(SEEDS))
+    parser.add_argument("--preset", choices=PRESETS, default="quick10")
+    parser.add_argument("--models", nargs="*", default=[], help="some of the preset's models")
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "SEED"), help="run in this process")
+    given = parser.parse_args()
+    runs = PRESETS[given.preset]()
+    unknown = sorted(set(given.models) - set(runs))
+    if unknown:
+        parser.error(f"no model {unknown}; there are {sorted(runs)}")
+    if given.one:
+        name, seed = given.one
+        run = runs[name]
+        if given.quick:
+            run = Run(run.model, run.params, 2, run.batch_size, run.learning_rate, 2)
+        print(ANSWER + json.dumps(one(run, int(seed))), flush=True)
+        return
+    if load(SEEDS[0]) is None:
+        print("no MovieLens-1M on this machine; set TFREC_SHARED_DATA")
+        return
+    results = Results("ratings", given.quick)
+    path = RESULTS_DIR / f"ratings{'.quick' if given.quick else ''}.json"
+    if path.exists():
+        results.records = json.loads(path.read_text())
+    preset = "smoke" if given.quick else given.preset
+    for seed in SEEDS[: 1 if given.quick else given.seeds]:
+        for name in given.models or runs:
+            command = [sys.executable, str(Path(__file__).resolve()), "--preset", given.preset]
+            command += ["--one", name, str(seed), *(["--quick"] if given.quick else [])]
+            print(f"== {name}, seed {seed}", flush=True)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+                assert child.stdout is not None
+                for line in child.stdout:
+                    if line.startswith(ANSWER):
+                        keep(results, name, seed, preset, json.loads(line[len(ANSWER) :]))
+                    else:
+                        print("  ", line, end="", flush=True)
+            if child.returncode:
+                print(f"   {name} failed with code {child.returncode}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
