@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.losses.sampled_softmax import batch_candidates, inclusion_log_q, sampled_softmax
+from tfrec.losses.sampled_softmax import (
+    batch_candidates,
+    dot_softmax,
+    inclusion_log_q,
+    sampled_softmax,
+    with_correction,
+)
 
 
 def oracle(logits: np.ndarray, items: list[int], candidates: list[int], log_q: np.ndarray) -> list:
@@ -99,3 +105,35 @@ def test_corrected_loss_recovers_the_full_softmax() -> None:
         step(tf.constant(batch, tf.int64), tf.constant(1.0 / (1 + i / 100)))
     learned = tf.nn.softmax(scores[1:]).numpy()
     np.testing.assert_allclose(learned, p, atol=0.03)
+
+
+def test_correction_rides_along_as_a_dimension() -> None:
+    rng = np.random.default_rng(3)
+    users, items, log_q = rng.normal(size=(4, 3)), rng.normal(size=(6, 3)), rng.normal(size=6)
+    given = [tf.constant(x, tf.float32) for x in (users, items, log_q)]
+    left, right = with_correction(given[0], given[1], 0.1, given[2])
+    np.testing.assert_allclose(left @ tf.transpose(right), users @ items.T / 0.1 - log_q, rtol=1e-4)
+    left, right = with_correction(given[0], given[1], 0.1, None)
+    np.testing.assert_allclose(left @ tf.transpose(right), users @ items.T / 0.1, rtol=1e-4)
+
+
+def test_dot_softmax_equals_tensorflows_own_loss_and_gradients() -> None:
+    rng = np.random.default_rng(4)
+    users = tf.constant(rng.normal(size=(7, 3)) * 4, tf.float32)
+    items = tf.constant(rng.normal(size=(5, 3)) * 4, tf.float32)
+    labels = tf.constant([0, 4, 4, 1, 2, 0, 3])
+    weight = tf.constant(rng.uniform(0, 2, 7), tf.float32)
+    found = []
+    for loss in (
+        dot_softmax,
+        lambda u, v, own: tf.nn.sparse_softmax_cross_entropy_with_logits(
+            own, tf.matmul(u, v, transpose_b=True)
+        ),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch([users, items])
+            each = loss(users, items, labels)
+            total = tf.reduce_sum(each * weight)
+        found.append([each, *tape.gradient(total, [users, items])])
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=1e-4)

@@ -65,11 +65,80 @@ def batch_candidates(
     return distinct[tf.cast(tf.reduce_any(tf.equal(distinct, 0)), tf.int32) :]
 
 
+def with_correction(
+    users: tf.Tensor, candidates: tf.Tensor, temperature: float, log_q: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows whose dot products are the logits: over the temperature, less log Q.
+
+    The correction rides along as one more dimension; subtracting it from the [row, candidate]
+    matrix would cost as much as making that.
+
+    Args:
+        users: float32 [row, dim].
+        candidates: float32 [candidate, dim].
+        temperature: above 0.
+        log_q: float32 [candidate]; None leaves the correction off.
+
+    Returns:
+        float32 [row, dim (+ 1)] and [candidate, dim (+ 1)].
+    """
+    users = users / temperature
+    if log_q is None:
+        return users, candidates
+    ones = tf.ones_like(users[:, :1])
+    return tf.concat([users, ones], axis=1), tf.concat([candidates, -log_q[:, None]], axis=1)
+
+
+def own_columns(items: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    """Column of each row's item among the ascending candidates, int32 [row]."""
+    columns = tf.searchsorted(candidates, items, out_type=tf.int32)
+    return tf.minimum(columns, tf.shape(candidates)[0] - 1)
+
+
+def dot_softmax(users: tf.Tensor, candidates: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of softmax(users . candidates), the exponentials kept for the way back.
+
+    The same as ``sparse_softmax_cross_entropy_with_logits`` of a product, at about two thirds of
+    its time on a CPU: with E = exp(logits - max) and z its row sums, the gradients are
+    ``E candidates / z - candidates[label]`` and ``(E / z)^T users - one_hot^T users``, so that the
+    [row, candidate] matrix is written once and no gradient of that size is ever formed.
+
+    Args:
+        users: float32 [row, dim].
+        candidates: float32 [candidate, dim].
+        labels: int32 [row], column of each row's own candidate.
+
+    Returns:
+        float32 [row].
+    """
+
+    @tf.custom_gradient
+    def run(u: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, object]:
+        logits = tf.matmul(u, v, transpose_b=True)
+        top = tf.reduce_max(logits, axis=1, keepdims=True)
+        powers = tf.exp(logits - top)
+        total = tf.reduce_sum(powers, axis=1, keepdims=True)
+        own = tf.gather(v, labels)
+        loss = tf.squeeze(tf.math.log(total) + top, 1) - tf.reduce_sum(u * own, axis=1)
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            scale = upstream[:, tf.newaxis] / total
+            up = upstream[:, tf.newaxis]
+            to_u = tf.matmul(powers, v) * scale - own * up
+            to_v = tf.matmul(powers, u * scale, transpose_a=True)
+            to_v -= tf.math.unsorted_segment_sum(u * up, labels, tf.shape(v)[0])
+            return to_u, to_v
+
+        return loss, gradient
+
+    return run(users, candidates)
+
+
 def sampled_softmax(
     logits: tf.Tensor,
     items: tf.Tensor,
     candidates: tf.Tensor,
-    log_q: tf.Tensor | None,
+    log_q: tf.Tensor | None = None,
     blocked: tf.Tensor | None = None,
     hard_negatives: int = 0,
 ) -> tf.Tensor:
@@ -79,7 +148,7 @@ def sampled_softmax(
         logits: float32 [row, candidate].
         items: int64 [row], each among ``candidates``.
         candidates: int64 [candidate], ascending.
-        log_q: float32 [candidate]; None leaves the correction off.
+        log_q: float32 [candidate]; None where ``logits`` are corrected already, or shall not be.
         blocked: bool [row, candidate]; True where a candidate is known to be no negative of the
             row (e.g. the user bought it too). A row's own item is never blocked.
         hard_negatives: where above 0, only that many negatives of the highest logit count.
@@ -89,8 +158,7 @@ def sampled_softmax(
     """
     if log_q is not None:
         logits = logits - log_q[tf.newaxis, :]
-    labels = tf.searchsorted(candidates, items, out_type=tf.int32)
-    labels = tf.minimum(labels, tf.shape(candidates)[0] - 1)
+    labels = own_columns(items, candidates)
     if blocked is not None:
         own = tf.equal(candidates[tf.newaxis, :], items[:, tf.newaxis])
         logits = tf.where(blocked & ~own, NEVER, logits)

@@ -19,7 +19,14 @@ from tfrec.features.embed import FeatureEmbedding
 from tfrec.features.encode import recent
 from tfrec.losses.optimizers import LazyAdam
 from tfrec.losses.replicas import global_sum
-from tfrec.losses.sampled_softmax import batch_candidates, inclusion_log_q, sampled_softmax
+from tfrec.losses.sampled_softmax import (
+    batch_candidates,
+    dot_softmax,
+    inclusion_log_q,
+    own_columns,
+    sampled_softmax,
+    with_correction,
+)
 from tfrec.models.base import Recommender, Users
 from tfrec.models.history import HistoryEncoder, last_state
 from tfrec.schema import HISTORY, ITEM_ID, Feature
@@ -248,19 +255,18 @@ class TwoTower(Recommender):
         rows = tf.where(weight > 0)[:, 0]
         users = tf.gather(tf.reshape(users, [-1, self.dim]), rows)
         vectors = self.item_tower(candidates, training=training)
-        logits = tf.matmul(users, vectors, transpose_b=True) / self.temperature
         log_q = None
         if self.logq:
             log_q = inclusion_log_q(
                 self._log_miss, candidates, everyone, self.uniform_negatives, self.n_items
             )
-        losses = sampled_softmax(
-            logits,
-            tf.gather(target, rows),
-            candidates,
-            log_q,
-            hard_negatives=self.hard_negatives,
-        )
+        users, vectors = with_correction(users, vectors, self.temperature, log_q)
+        items = tf.gather(target, rows)
+        if self.hard_negatives:
+            logits = tf.matmul(users, vectors, transpose_b=True)
+            losses = sampled_softmax(logits, items, candidates, hard_negatives=self.hard_negatives)
+        else:
+            losses = dot_softmax(users, vectors, own_columns(items, candidates))
         total = tf.reduce_sum(losses * tf.gather(weight, rows))
         return total / everyone, total / tf.maximum(mine, 1.0)
 
