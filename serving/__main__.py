@@ -95,6 +95,8 @@ def run_one(given: dict[str, Any], own: str = "", others: Sequence[str] = ()) ->
         from serving.server import Server
         from serving.textproto import ConfigFileError
 
+        memory.meet_devices()
+
     # a waiting thread asks for the GIL after 5 ms by default, many times a small graph's run
     sys.setswitchinterval(0.0005)
     memory.settle()

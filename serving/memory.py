@@ -17,6 +17,13 @@ def give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def meet_devices() -> None:
+    """Lets TensorFlow look for accelerators now, so that its notes about it come at one moment."""
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+
+
 def settle() -> None:
     """Takes all objects that live now out of later collections.
 

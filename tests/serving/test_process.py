@@ -32,6 +32,8 @@ class Process:
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "serving", "--host=127.0.0.1", "--port=0", *flags],
             cwd=repository,
+            # what a user has, not the quieter setting of the tests
+            env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
             stderr=subprocess.PIPE,
             text=True,
         )
