@@ -1,8 +1,9 @@
-"""When a retrieval model may replace the live one: plain functions, no TFX."""
+"""When a model may replace the live one: plain functions, no TFX."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,3 +62,28 @@ def judge(
             f"{gate.min_coverage:.1%}"
         )
     return reasons
+
+
+def blessed_before(
+    models: list[Any], blessings: list[Any], candidate: Any
+) -> tuple[list[Any], list[Any]]:
+    """The newest blessed model that is older than the candidate, with its blessing; else nothing.
+
+    Artifact ids grow with time, so the answer for a candidate never changes. TFX's own
+    ``LatestBlessedModelStrategy`` would find the candidate itself in the next run, and evaluator
+    and Pusher would run again on a model that has not changed.
+
+    Args:
+        models, blessings: TFX's ``Model`` and ``ModelBlessing`` artifacts.
+        candidate: the model that is compared.
+    """
+    by_model = {
+        b.get_int_custom_property("current_model_id"): b
+        for b in blessings
+        if b.get_int_custom_property("blessed") == 1
+    }
+    earlier = [m for m in models if m.id < candidate.id and m.id in by_model]
+    if not earlier:
+        return [], []
+    newest = max(earlier, key=lambda m: m.id)
+    return [newest], [by_model[newest.id]]

@@ -23,6 +23,8 @@ from pipelines.components.tables_gen import TablesGen
 from pipelines.components.trainer import ModelTrainer
 from pipelines.example_gen.component import ExampleGen
 from tfrec.config import Config
+from tfrec.schema import LABEL, TIMESTAMP, WEIGHT, FeatureTable
+from tfrec.training.transformed import LOG_ORDER
 
 RETRIEVAL, RANKING = "retrieval", "ranking"  # names under which the models are served
 
@@ -63,7 +65,11 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
     examples = ExampleGen(tables.outputs["tables"], config)
     statistics = StatisticsGen(
         examples=examples.outputs["examples"],
-        stats_options=tfdv.StatsOptions(num_top_values=20, num_rank_histogram_buckets=100),
+        stats_options=tfdv.StatsOptions(
+            feature_allowlist=measured_columns(config.feature_table),
+            num_top_values=20,
+            num_rank_histogram_buckets=100,
+        ),
         exclude_splits=["items"],
     )
     schema = SchemaGen(statistics.outputs["statistics"], config, settings.schema)
@@ -101,6 +107,15 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
         metadata_connection_config=metadata,
         beam_pipeline_args=list(settings.beam),
     )
+
+
+def measured_columns(features: FeatureTable) -> list[str]:
+    """Columns that statistics are made of: all but ``history``.
+
+    History repeats ``item_id`` and holds most values of a row; counting its distinct values again
+    was a third of StatisticsGen's time on MovieLens-1M.
+    """
+    return [*(f.name for f in features), WEIGHT, TIMESTAMP, LABEL, LOG_ORDER]
 
 
 def retrieval_nodes(
@@ -167,7 +182,11 @@ def ranking_nodes(
         config=config,
     ).with_id("RankingTrainer")
     resolver, evaluator = ranking_gate(
-        model=trainer.outputs["model"], examples=raw, schema=schema.outputs["schema"], config=config
+        model=trainer.outputs["model"],
+        examples=raw,
+        schema=schema.outputs["schema"],
+        config=config,
+        own_resolver=settings.metadata is not None,
     )
     infra = EmbeddedInfraValidator(
         model=trainer.outputs["model"], examples=raw, name=RANKING, signature="serving_default"

@@ -22,7 +22,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.data.tables import TITLE, read_items, titles
 from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.ranking import RankingModule, export_ranking
-from tfrec.export.retrieval import RetrievalModule, export_retrieval, title_table
+from tfrec.export.retrieval import export_retrieval, retrieval_module, title_table
 from tfrec.features.encoder import TransformEncoder
 from tfrec.models import registry
 from tfrec.schema import FeatureTable
@@ -100,7 +100,7 @@ def retrieval_run_fn(fn_args: Any) -> None:
     )
     shown = _titles(given.tables, data)
     export_retrieval(result.model, data, encoder, fn_args.serving_model_dir, shown)
-    module = RetrievalModule(result.model, data, encoder, shown)
+    module = retrieval_module(result.model, data, encoder, shown)
     _write_run(
         result,
         fn_args.model_run_dir,

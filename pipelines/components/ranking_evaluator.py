@@ -12,6 +12,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
 from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 
+from pipelines.blessed import BLESSING, CANDIDATE, MODEL, BlessedBefore
 from tfrec.config import Config
 from tfrec.schema import LABEL
 
@@ -65,18 +66,34 @@ def eval_config(config: Config, slices: tuple[str, ...] | None = None) -> tfma.E
 
 
 def ranking_gate(
-    *, model: BaseChannel, examples: BaseChannel, schema: BaseChannel, config: Config
+    *,
+    model: BaseChannel,
+    examples: BaseChannel,
+    schema: BaseChannel,
+    config: Config,
+    own_resolver: bool = True,
 ) -> tuple[Resolver, Evaluator]:
     """The resolver of the last blessed ranker, and the evaluator over the test rows.
 
     Only the ranker's evaluator writes ``ModelBlessing`` artifacts, so the last blessed model is
     always a ranker.
+
+    Args:
+        model: of the trainer.
+        examples: raw.
+        schema: of SchemaGen.
+        config: see ``eval_config``.
+        own_resolver: False takes TFX's own strategy, the only one that Kubeflow's compiler knows.
     """
-    resolver = Resolver(
-        strategy_class=LatestBlessedModelStrategy,
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("BlessedRanker")
+    channels = {
+        MODEL: Channel(type=standard_artifacts.Model),
+        BLESSING: Channel(type=standard_artifacts.ModelBlessing),
+    }
+    if own_resolver:
+        resolver = Resolver(strategy_class=BlessedBefore, **channels, **{CANDIDATE: model})
+    else:
+        resolver = Resolver(strategy_class=LatestBlessedModelStrategy, **channels)
+    resolver = resolver.with_id("BlessedRanker")
     evaluator = Evaluator(
         examples=examples,
         model=model,

@@ -1,6 +1,7 @@
 """SchemaGen: the curated schema, or one inferred from the train split and made firm.
 
-What is inferred is narrowed by the feature table: scalars have a fixed shape (cheap to parse, and a
+What is inferred is completed by ``history`` (not measured: it repeats ``item_id``) and narrowed by
+the feature table: scalars have a fixed shape (cheap to parse, and a
 missing column is an anomaly), lists any length; ids and text have no list of allowed values, and
 categories may bring a few new ones before that is an anomaly.
 """
@@ -39,14 +40,18 @@ def parse_schema(text: str, origin: str) -> schema_pb2.Schema:
         raise ConfigError(f"{origin}: a schema is a text proto of tfmd Schema; {error}") from None
 
 
-def firm(schema: schema_pb2.Schema, features: FeatureTable) -> schema_pb2.Schema:
-    """Narrows an inferred schema by the feature table; see the module's docstring."""
+def firm(schema: schema_pb2.Schema, features: FeatureTable, history: bool) -> schema_pb2.Schema:
+    """Completes and narrows an inferred schema; see the module's docstring.
+
+    Args:
+        schema: inferred from the measured columns; changed in place.
+        features: the feature table.
+        history: whether rows have a ``history``.
+    """
     by_name = {feature.name: feature for feature in features}
     for column in schema.feature:
         feature = by_name.get(column.name)
-        is_list = column.name == HISTORY or (
-            feature is not None and feature.kind == "multi" and feature.separator is None
-        )
+        is_list = feature is not None and feature.kind == "multi" and feature.separator is None
         column.ClearField("value_count")
         column.ClearField("shape")
         if is_list:
@@ -64,6 +69,8 @@ def firm(schema: schema_pb2.Schema, features: FeatureTable) -> schema_pb2.Schema
     kept = [domain for domain in schema.string_domain if domain.name in used]
     del schema.string_domain[:]
     schema.string_domain.extend(kept)
+    if history:
+        schema.feature.add(name=HISTORY, type=schema_pb2.BYTES)
     return schema
 
 
@@ -72,6 +79,7 @@ class SchemaGenSpec(ComponentSpec):
 
     PARAMETERS: ClassVar[dict[str, Any]] = {
         "features": ExecutionParameter(type=str),
+        "history_length": ExecutionParameter(type=int),
         "curated": ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, Any]] = {
@@ -98,7 +106,11 @@ class Executor(BaseExecutor):
             statistics = artifact_utils.get_single_instance(input_dict["statistics"])
             train = stats_artifact_utils.load_statistics(statistics, "train").proto()
             features = FeatureTable.model_validate_json(exec_properties["features"])
-            schema = firm(tfdv.infer_schema(train, infer_feature_shape=True), features)
+            schema = firm(
+                tfdv.infer_schema(train, infer_feature_shape=True),
+                features,
+                history=bool(exec_properties["history_length"]),
+            )
         (folder / SCHEMA_FILE).write_text(text_format.MessageToString(schema))
 
 
@@ -121,6 +133,7 @@ class SchemaGen(base_component.BaseComponent):
             SchemaGenSpec(
                 statistics=statistics,
                 features=config.feature_table.model_dump_json(),
+                history_length=config.ranking.history_length,
                 curated=curated or "",
                 schema=Channel(type=standard_artifacts.Schema),
             )

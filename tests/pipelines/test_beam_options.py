@@ -63,7 +63,7 @@ def test_lean_beam_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setenv("LANGUAGE", "de")
     before = pickler.bz2
-    with lean_beam():
+    with lean_beam(local_workers=True):
         assert os.environ["LANGUAGE"] == "C"
         packed = pickler.dumps({"a": [1, 2]})
         assert pickler.loads(packed) == {"a": [1, 2]}

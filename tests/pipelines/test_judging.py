@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from pipelines.judging import judge, newest_version
+from pipelines.judging import blessed_before, coverage, judge, newest_version
 from tfrec.config import GateConfig
 
 
@@ -51,3 +54,39 @@ def test_the_live_version_is_the_largest_complete_number(tmp_path: Path) -> None
         if name != "11":
             (tmp_path / name / "saved_model.pb").touch()
     assert newest_version(tmp_path) == tmp_path / "10"
+
+
+def test_coverage_counts_items_once_and_padding_never() -> None:
+    lists = np.array([[1, 2, 0], [2, 3, 0]])
+    assert coverage(SimpleNamespace(lists=lists, n_items=6)) == 0.5
+
+
+@dataclass(frozen=True)
+class Fake:
+    """An artifact as the resolver sees it."""
+
+    id: int
+    properties: dict = field(default_factory=dict)
+
+    def get_int_custom_property(self, name: str) -> int:
+        return self.properties.get(name, 0)
+
+
+def test_the_baseline_is_the_last_one_blessed_before_the_candidate() -> None:
+    models = [Fake(3), Fake(9), Fake(1), Fake(6)]
+    verdicts = [(1, 1), (3, 1), (6, 0), (9, 1)]
+    blessings = [
+        Fake(20 + model, {"current_model_id": model, "blessed": blessed})
+        for model, blessed in verdicts
+    ]
+
+    def chosen(candidate: int) -> list[int]:
+        found, with_it = blessed_before(models, blessings, Fake(candidate))
+        assert [b.id - 20 for b in with_it] == [m.id for m in found]
+        return [m.id for m in found]
+
+    assert chosen(12) == [9]
+    # Not itself, though it has been blessed since; not the refused one.
+    assert chosen(9) == [3]
+    assert chosen(3) == [1]
+    assert chosen(1) == []

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.pipelines.conftest import KILL_AT, Ran
+from tfrec.config import SplitConfig
 from tfrec.data.splits import assign
 from tfrec.data.tables import read_tables
 from tfrec.features.encoder import parse_examples
@@ -28,6 +29,10 @@ RANKING = ("RankingTrainer", "RankingEvaluator", "RankingInfraValidator", "Ranki
 
 def cached(report: dict) -> dict[str, bool]:
     return {c["name"]: c["cached"] for c in report["components"]}
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
 
 
 def rows(folder: Path, split: str, features: FeatureTable) -> dict[str, np.ndarray]:
@@ -91,9 +96,7 @@ def test_a_model_worse_than_popularity_is_refused_and_the_live_one_stays(ran: Ra
     taken = cached(report)
     assert all(taken[name] for name in (*DATA, *RANKING))
     assert not taken["RetrievalTrainer"]
-    verdict = json.loads(
-        (ran.artifact("RetrievalEvaluator", "verdict") / "report.json").read_text()
-    )
+    verdict = report_of(ran.artifact("RetrievalEvaluator", "verdict"))
     measured = verdict["measured"]
     assert measured["candidate"] < measured["baselines"]["popular"] < measured["live"]
     assert verdict["reasons"] == [
@@ -111,7 +114,7 @@ def test_an_anomaly_stops_the_run_and_is_named(ran: Ran) -> None:
 
 def test_golden_requests_agree_on_every_route(ran: Ran) -> None:
     for node in ("RetrievalGoldenRequests", "RankingGoldenRequests"):
-        report = json.loads((ran.artifact(node, "verdict", 0) / "report.json").read_text())
+        report = report_of(ran.artifact(node, "verdict", 0))
         assert report["blessed"]
         assert report["measured"]["differences"] == []
         assert report["measured"]["rows"] == 25
@@ -139,7 +142,7 @@ def test_spans_and_versions_are_found(ran: Ran) -> None:
 
 def test_examples_hold_every_event_once(ran: Ran, features: FeatureTable) -> None:
     tables = read_tables(ran.artifact("TablesGen", "tables"))
-    split = np.array(assign(tables.interactions, split_config()).to_pylist())
+    split = np.array(assign(tables.interactions, SplitConfig()).to_pylist())
     folder = ran.artifact("ExampleGen", "examples")
     counts = json.loads((folder / "rows.json").read_text())
     assert counts["train"] == (split == "train").sum()
@@ -148,9 +151,8 @@ def test_examples_hold_every_event_once(ran: Ran, features: FeatureTable) -> Non
         got = rows(folder, name, features)
         labels = parse_labels(folder, name)
         events = tables.interactions.filter(pa.array(split == name))
-        want = sorted(
-            zip(events["user_id"].to_pylist(), events["item_id"].to_pylist(), strict=True)
-        )
+        users, items = (events[key].to_pylist() for key in ("user_id", "item_id"))
+        want = sorted(zip(users, items, strict=True))
         real = labels > 0
         have = zip(got["user_id"][real], got["item_id"][real], strict=True)
         assert sorted((u.decode(), i.decode()) for u, i in have) == want
@@ -176,10 +178,9 @@ def test_transformed_data_equals_the_librarys_own_way(
 ) -> None:
     """Beam's vocabularies and Transform's graph against Arrow and the notebook's encoder."""
     tables = read_tables(ran.artifact("TablesGen", "tables"))
-    split = assign(tables.interactions, split_config())
-    by_split = {
-        n: tables.interactions.filter(pc.equal(split, n)) for n in ("train", "eval", "test")
-    }
+    split = assign(tables.interactions, SplitConfig())
+    log = tables.interactions
+    by_split = {n: log.filter(pc.equal(split, n)) for n in ("train", "eval", "test")}
     encoder = fit_encoder(
         by_split["train"], tables.users, tables.items, features, tmp_path / "stats", 5
     )
@@ -214,12 +215,6 @@ def test_transformed_data_equals_the_librarys_own_way(
             assert np.corrcoef(ours, theirs)[0, 1] == pytest.approx(1, abs=1e-5)
             continue
         np.testing.assert_array_equal(ours, theirs)
-
-
-def split_config():
-    from tfrec.config import SplitConfig
-
-    return SplitConfig()
 
 
 def parse_labels(folder: Path, split: str) -> np.ndarray:
