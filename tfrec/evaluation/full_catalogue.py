@@ -109,8 +109,8 @@ def evaluate(
             for ``split``, ``exclude_seen`` and ``users``.
         ranker: of this model, made before, to measure it again without a new trace; it brings its
             own questions, block and list length (at least the largest cut-off).
-        lists: False counts only the ranks of the held-out items: the same metrics at a third of
-            the cost where users have few of them, but no lists (nor ``beyond``, nor item slices).
+        lists: False counts only the ranks of the held-out items: the same metrics for less
+            work where users have few of them, but no lists (nor ``beyond``, nor item slices).
         block: users at once; by default what ``max_memory_mb`` allows.
         max_memory_mb: bound on the working memory.
         progress: a progress bar; None shows one where there is a terminal.
