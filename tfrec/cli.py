@@ -193,7 +193,8 @@ def query(
 
 
 def _print_list(row: Any) -> None:
-    table = Table("rank", "item", "title", "score", title=row.heading, title_justify="left")
+    out.print(f"\n[bold]{row.heading}[/bold]", highlight=False, soft_wrap=True)
+    table = Table("rank", "item", "title", "score")
     for place, (item, title, score) in enumerate(row.items, 1):
         table.add_row(str(place), item, title, f"{score:.3f}")
     out.print(table)
