@@ -90,10 +90,18 @@ class TransformEncoder(tf.Module):
             return values
         if values.shape.rank == 1:
             values = values[:, tf.newaxis]
-        sparse = tf.sparse.from_dense(values)
+        sparse = _present(values)
         if isinstance(spec, tf.io.RaggedFeature):
             return tf.RaggedTensor.from_sparse(sparse)
         return sparse
+
+
+def _present(values: tf.Tensor) -> tf.SparseTensor:
+    """The values that are there: texts other than '', and all finite numbers (0 is one)."""
+    if not values.dtype.is_floating:
+        return tf.sparse.from_dense(values)
+    at = tf.where(tf.math.is_finite(values))
+    return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))
 
 
 def _read_vocabulary(output: Any, feature: Feature) -> np.ndarray:
