@@ -99,6 +99,7 @@ class Seconds(tf.keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self.epochs: list[float] = []
+        self._began = self._last = 0.0  # models that are solved have no batches
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._began = time.perf_counter()

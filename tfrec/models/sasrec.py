@@ -149,17 +149,22 @@ class Sequential(Recommender):
         logits = tf.matmul(states, self.items[1:], transpose_b=True)
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target - 1, logits=logits)
 
-    def _sampled(self, states: tf.Tensor, target: tf.Tensor, everyone: tf.Tensor) -> tf.Tensor:
-        candidates = batch_candidates(target, self.negatives, self.n_items, self._step_seed())
+    def _sampled(
+        self, states: tf.Tensor, wanted: tf.Tensor, target: tf.Tensor, everyone: tf.Tensor
+    ) -> tf.Tensor:
+        """As ``_softmax`` over sampled candidates; ``target`` [window, position]: all targets."""
+        # Replicas gather equal shapes: all positions, 0 where there is no target.
+        positions = tf.reshape(target, [-1])
+        candidates = batch_candidates(positions, self.negatives, self.n_items, self._step_seed())
         log_q = inclusion_log_q(self._log_miss, candidates, everyone, self.negatives, self.n_items)
         logits = tf.matmul(states, tf.gather(self.items, candidates), transpose_b=True)
-        return sampled_softmax(logits, target, candidates, log_q)
+        return sampled_softmax(logits, wanted, candidates, log_q)
 
-    def _binary(self, states: tf.Tensor, target: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
+    def _binary(self, states: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Losses [window, position]; negatives are drawn by the window's place in the batch."""
         seed = self._step_seed(each_replica=True)
         drawn = tf.random.stateless_uniform(
-            [windows, self.negatives], seed, 1, self.n_items + 1, tf.int64
+            [tf.shape(target)[0], self.negatives], seed, 1, self.n_items + 1, tf.int64
         )
         vectors = tf.gather(self.items, tf.concat([target, drawn], axis=1))
         positions = tf.shape(target)[1]
@@ -175,14 +180,14 @@ class Sequential(Recommender):
         everyone = tf.maximum(global_sum(mine), 1.0)
         states, _ = self._states(batch[HISTORY], training)
         if self.loss_name in ("gbce", "bce"):
-            losses = self._binary(states, target, tf.shape(target)[0]) * weight
+            losses = self._binary(states, target) * weight
             return tf.reduce_sum(losses), mine, everyone
         # Only positions that have a target cost a row of logits.
         rows = tf.where(weight > 0)
         states, wanted = tf.gather_nd(states, rows), tf.gather_nd(target, rows)
         if self.loss_name == "softmax":
             return tf.reduce_sum(self._softmax(states, wanted)), mine, everyone
-        return tf.reduce_sum(self._sampled(states, wanted, everyone)), mine, everyone
+        return tf.reduce_sum(self._sampled(states, wanted, target, everyone)), mine, everyone
 
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
