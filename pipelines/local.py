@@ -85,7 +85,11 @@ class _Launcher(launcher.Launcher):
         if self.said is not None:
             artifact = self.said.output_artifacts[key].artifacts[0]
         else:
-            artifact = done.output_dict[key][0].mlmd_artifact
+            # What the launcher hands back is then a blank; the events name the artifact reused.
+            with self._mlmd_connection as connected:
+                events = connected.store.get_events_by_execution_ids([done.execution_id])
+                ids = [e.artifact_id for e in events if e.path.steps and e.path.steps[0].key == key]
+                artifact = connected.store.get_artifacts_by_id(ids)[0]
         found = artifact.custom_properties
         return {name: getattr(v, v.WhichOneof("value")) for name, v in found.items()}
 

@@ -19,6 +19,7 @@ from tfx.utils import json_utils
 
 from pipelines.blessing import Verdict, read_verdict
 from pipelines.components.ranking_evaluator import refusals
+from serving.plan import human, plan
 
 REASONS = "reasons"
 
@@ -32,6 +33,14 @@ class PusherSpec(standard_component_specs.PusherSpec):
         "golden": ChannelParameter(type=Verdict, optional=True),
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation, optional=True),
     }
+
+
+def _tell_memory(model: str) -> None:
+    """Says before a push what a server needs while it holds the old version and the new one."""
+    estimate = plan(model)
+    print(f"  serving needs about {human(estimate.two_versions)} during the swap", flush=True)
+    for warning in estimate.warnings():
+        print(f"  warning: {warning}", flush=True)
 
 
 class Executor(executor.Executor):
@@ -55,6 +64,8 @@ class Executor(executor.Executor):
                     "infra validator: the embedded server could not load the model or answer "
                     "real requests; see its log above"
                 )
+        if not self._reasons:
+            _tell_memory(self.GetModelPath(input_dict))
         return not self._reasons
 
     def Do(
