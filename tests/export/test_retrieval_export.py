@@ -101,6 +101,17 @@ def test_excluded_items_never_come_back(exported) -> None:  # type: ignore[no-un
     assert np.isneginf(out["score"][:, -3:]).all()
 
 
+def test_k_may_be_one_a_row(exported) -> None:  # type: ignore[no-untyped-def]
+    loaded = exported[2]
+    one = loaded.signatures["similar"](item_id=tf.constant(["i7", "i2"]), k=tf.constant(3))
+    rows = loaded.signatures["similar"](item_id=tf.constant(["i7", "i2"]), k=tf.constant([3, 2]))
+    np.testing.assert_array_equal(one["item_id"], rows["item_id"])
+    none = loaded.signatures["similar"](
+        item_id=tf.constant([], tf.string), k=tf.constant([], tf.int32)
+    )
+    assert none["item_id"].shape == (0, 0)
+
+
 def test_k_beyond_the_catalogue_is_padded(exported) -> None:  # type: ignore[no-untyped-def]
     out = ask(exported[2], k=25)
     assert (out["item_id"][:, 20:] == b"").all()

@@ -83,7 +83,7 @@ class RetrievalModule(tf.Module):
     def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Best items; see the class."""
         exclude = lookup_items(self.encoder, raw.pop(EXCLUDE))
-        k = raw.pop(K)
+        k = _list_length(raw.pop(K))
         return self._answer(*self._model().recommend(self._users(raw), k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -107,7 +107,7 @@ class RetrievalModule(tf.Module):
         items = recent(known_items(self.encoder, history, self.n_items), self._width)
         nobody = {USER_ID: tf.zeros([tf.shape(items)[0]], tf.int64), HISTORY: items}
         banned = lookup_items(self.encoder, exclude)
-        found = self._model().recommend(nobody, k, exclude=banned)
+        found = self._model().recommend(nobody, _list_length(k), exclude=banned)
         return {EMBEDDING: self._model().fold_in(items), **self._answer(*found)}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -121,7 +121,15 @@ class RetrievalModule(tf.Module):
         mine = tf.math.l2_normalize(self._model().item_embedding(items), axis=-1)
         scores = tf.matmul(mine, every, transpose_b=True)
         scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
-        return self._answer(*masked_top_k(scores, k, exclude=items[:, tf.newaxis]))
+        return self._answer(*masked_top_k(scores, _list_length(k), exclude=items[:, tf.newaxis]))
+
+
+def _list_length(k: tf.Tensor) -> tf.Tensor:
+    """One k for the call: a scalar, or one a row so that a server can merge calls into a batch.
+
+    Rows of a batch that asked for less get the longest list and cut it themselves.
+    """
+    return tf.maximum(tf.reduce_max(k), 0)
 
 
 def _has_vectors(model: Recommender) -> bool:
@@ -135,7 +143,7 @@ def _has_user_vectors(model: Recommender) -> bool:
 def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     """The traced signatures by name."""
     user_side = module.user_specs()
-    one_k = tf.TensorSpec([], tf.int32, K)
+    one_k = tf.TensorSpec(None, tf.int32, K)
     items = tf.TensorSpec([None], tf.string, ITEM_ID)
     exclude = tf.TensorSpec([None, None], tf.string, EXCLUDE)
 
