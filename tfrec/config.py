@@ -297,15 +297,15 @@ class PipelineConfig(_Frozen):
     Attributes:
         root: folder of artifacts, metadata and pushed models.
         serving: folder the blessed models are pushed to; default ``root/serving``.
-        beam: Beam pipeline options as ``--key=value`` without the dashes, e.g.
-            ``{runner: DirectRunner, direct_num_workers: 2, direct_running_mode: multi_processing}``.
+        beam: Beam pipeline options as ``--key=value`` without the dashes, e.g. ``{runner:
+            DirectRunner, direct_num_workers: 2, direct_running_mode: multi_processing}``.
         stop_on_anomalies: a schema anomaly ends the run.
         schema_file: path of a curated schema (text proto); None infers it from the train split.
     """
 
     root: str = "runs"
     serving: str | None = None
-    beam: dict[str, str | int | bool] = Field(default_factory=lambda: {"runner": "DirectRunner"})
+    beam: dict[str, str | int | bool] = {"runner": "DirectRunner"}
     stop_on_anomalies: bool = True
     schema_file: str | None = None
 

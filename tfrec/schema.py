@@ -107,9 +107,10 @@ class FeatureTable(BaseModel):
             return value
         rows = list(value.get("features", ()))
         names = [r.name if isinstance(r, Feature) else r.get("name") for r in rows]
+        sides: tuple[tuple[str, Role], ...] = ((USER_ID, "user"), (ITEM_ID, "item"))
         ids = [
             Feature(name=name, role=role, kind="id", dim=64, max_vocabulary=10_000_000)
-            for name, role in ((USER_ID, "user"), (ITEM_ID, "item"))
+            for name, role in sides
             if name not in names
         ]
         return {**value, "features": [*ids, *rows]}

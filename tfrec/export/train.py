@@ -67,7 +67,7 @@ def train_models(
     )
     found = evaluate(fitted.model, space.data, "test")
     names = space.titles()
-    titles = title_table(space.data.item_ids, names) if names else None
+    titles = title_table(list(space.data.item_ids), names) if names else None
     path = export_retrieval(
         fitted.model, space.data, space.encoder, folder / "retrieval" / version, titles
     )

@@ -8,7 +8,7 @@ which supplies vocabularies and moments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -33,7 +33,7 @@ class Analyzer(Protocol):
         """Inner quantile boundaries of a number, float32 [<= buckets - 1], ascending."""
 
 
-def dense_strings(values: object, width: int | None) -> tf.Tensor:
+def dense_strings(values: Any, width: int | None) -> tf.Tensor:
     """Strings in any layout as a dense tensor, '' where nothing is.
 
     Args:
@@ -81,7 +81,7 @@ def recent(values: tf.Tensor, width: int) -> tf.Tensor:
     return tf.ensure_shape(tf.gather(padded, at, batch_dims=1), [None, width])
 
 
-def dense_numbers(values: object) -> tf.Tensor:
+def dense_numbers(values: Any) -> tf.Tensor:
     """Numbers in any layout as float32 [batch], NaN where nothing is."""
     if isinstance(values, tf.SparseTensor):
         values = tf.sparse.to_dense(tf.cast(values, tf.float32), default_value=float("nan"))
@@ -103,13 +103,13 @@ def tokens(text: tf.Tensor, width: int) -> tf.Tensor:
     return dense_strings(tf.strings.split(tf.strings.strip(spaced)), width)
 
 
-def _multi(feature: Feature, values: object) -> tf.Tensor:
+def _multi(feature: Feature, values: Any) -> tf.Tensor:
     if feature.separator is not None:
         values = tf.strings.split(dense_strings(values, None), feature.separator)
     return dense_strings(values, feature.max_length)
 
 
-def _numeric(feature: Feature, values: object, analyzer: Analyzer) -> dict[str, tf.Tensor]:
+def _numeric(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.Tensor]:
     number = dense_numbers(values)
     present = tf.math.is_finite(number)
     filled = tf.where(present, number, 0.0)
@@ -127,7 +127,7 @@ def _numeric(feature: Feature, values: object, analyzer: Analyzer) -> dict[str, 
     }
 
 
-def encode_one(feature: Feature, values: object, analyzer: Analyzer) -> dict[str, tf.Tensor]:
+def encode_one(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.Tensor]:
     """One raw column to its encoded feature(s), by kind; see docs/architecture.md."""
     if feature.kind in ("id", "categorical"):
         return {feature.name: analyzer.lookup(feature, dense_strings(values, None))}
