@@ -4,12 +4,13 @@ A house of its own: nothing here imports ``tfrec``. Read upward:
 
     errors, tensors          codes and texts; TensorProto <-> numpy
     bundle                   a SavedModel and its session
-    versions, manager        versions on disk, states, policies, labels, draining
+    config, versions         what is wanted; what is on disk
+    registry, manager        the versions as requests see them; loading, policies, draining
     batching                 merges requests into one graph call
     predict, inference       Predict; Classify, Regress, MultiInference
     warmup, calls            warm-up records; every RPC as a plain function
-    grpc_service, rest       the two transports
-    server, processes        one process; several on one port
+    grpc_service, rest       the two transports; health, http_server, rest_json beside them
+    server, processes        one process; several on one port, which peers keeps in step
 
 ``python -m serving --port 8500 --model_name m --model_base_path /models/m`` starts it;
 :class:`serving.server.Server` runs it inside a process.

@@ -28,11 +28,24 @@ Feeds = dict[Any, NDArray[Any]]
 SessionCall = Callable[[Feeds, list[Any], "float | None", bool], list[NDArray[Any]]]
 
 SHORT_S = 0.002
-"""A graph that took less runs in its caller's thread; a longer one gains from the session's pool."""
+"""A graph that took less runs in its caller's thread; a longer one gains from the pool."""
 
 UNBOUNDED_OPS = frozenset(
-    "While StatelessWhile Enter LoopCond PyFunc PyFuncStateless EagerPyFunc QueueDequeueV2 "
-    "QueueDequeueManyV2 QueueDequeueUpToV2 Unstage MapUnstage Barrier Recv".split()
+    {
+        "While",
+        "StatelessWhile",
+        "Enter",
+        "LoopCond",
+        "PyFunc",
+        "PyFuncStateless",
+        "EagerPyFunc",
+        "QueueDequeueV2",
+        "QueueDequeueManyV2",
+        "QueueDequeueUpToV2",
+        "Unstage",
+        "MapUnstage",
+        "Recv",
+    }
 )
 """Ops that may take for ever whatever the size of their inputs."""
 

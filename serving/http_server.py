@@ -74,7 +74,13 @@ class BoundedServer(web.Server):
             )
 
         # lingering: how long a refused body is still drained, so that the refusal can be read
-        super().__init__(handler, request_factory=make, access_log=None, lingering_time=1.0)
+        super().__init__(
+            handler,
+            request_factory=make,
+            access_log=None,
+            lingering_time=1.0,
+            keepalive_timeout=300.0,
+        )
         self._header_timeout_s = header_timeout_s
 
     def __call__(self) -> RequestHandler:

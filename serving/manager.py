@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving import versions
@@ -43,6 +43,15 @@ class ManagerSettings:
     max_load_retries: int = 5
     load_retry_s: float = 60.0
     allow_labels_for_unavailable: bool = False
+
+
+@dataclass
+class _Disk:
+    """What one look at the disk found."""
+
+    listed: dict[str, dict[int, Path]] = field(default_factory=dict)  # model -> versions
+    complete: set[Path] = field(default_factory=set)  # wanted ones that have their graph file
+    prints: dict[Path, versions.Fingerprint] = field(default_factory=dict)  # of failed ones
 
 
 class Manager(Registry):
@@ -162,22 +171,29 @@ class Manager(Registry):
             self._kick.clear()
 
     def _look(self) -> None:
-        """One comparison of disk and config."""
+        """One comparison of disk and config; the disk is read without holding up requests."""
         with self._changed:
             models, generation = dict(self._models), self._generation
+            failed = [version for version in self.all_versions() if version.failed]
         scan = self.settings.poll_s > 0 or self._scanned < generation
-        listed = {
-            name: versions.list_versions(model.base_path) if scan else None
-            for name, model in models.items()
-        }
+        disk = _Disk()
+        for name, model in models.items():
+            found = versions.list_versions(model.base_path) if scan else None
+            if found is not None:
+                disk.listed[name] = found
+            paths = self._listed.get(name, {}) if found is None else found
+            wanted = [paths[number] for number in model.policy.choose([*paths])]
+            disk.complete.update(path for path in wanted if versions.is_complete(path))
+        for version in failed:
+            disk.prints[version.path] = versions.fingerprint(version.path)
         with self._changed:
             if generation != self._generation:
                 return  # the config changed meanwhile; its kick brings us back
-            for name, model in models.items():
-                self._adopt(model, listed[name])
+            for model in models.values():
+                self._adopt(model, disk.listed.get(model.name))
             self._scanned = generation
             for name in list(self._versions):
-                self._advance(name)
+                self._advance(name, disk)
             self._changed.notify_all()
 
     def _adopt(self, model: ModelConfig, listed: dict[int, Path] | None) -> None:
@@ -195,7 +211,7 @@ class Manager(Registry):
             if old is None or (ended and (old.error is None or old.path != paths[number])):
                 known[number] = Version(model.name, number, paths[number])
 
-    def _advance(self, name: str) -> None:
+    def _advance(self, name: str, disk: _Disk) -> None:
         """Starts the loads and unloads that are due for one model."""
         removed = name not in self._models
         if removed:
@@ -205,7 +221,7 @@ class Manager(Registry):
         known = self._versions[name]
         for version in known.values():
             if version.number in wanted:
-                self._load_if_due(version)
+                self._load_if_due(version, disk)
         covered = not wanted or any(known[number].state is State.AVAILABLE for number in wanted)
         waiting = any(known[number].pending for number in wanted)
         for version in known.values():
@@ -219,9 +235,10 @@ class Manager(Registry):
             elif version.state is State.START or version.failed:
                 version.state, version.note = State.END, ""
 
-    def _load_if_due(self, version: Version) -> None:
-        if version.state is State.END and version.error is not None:
-            changed = versions.fingerprint(version.path) != version.tried
+    def _load_if_due(self, version: Version, disk: _Disk) -> None:
+        if version.failed:
+            # failed since the disk was read: next time
+            changed = disk.prints.get(version.path, version.tried) != version.tried
             retries_left = version.attempts <= self.settings.max_load_retries
             if not changed and not (retries_left and time.monotonic() >= version.next_attempt):
                 return
@@ -229,7 +246,7 @@ class Manager(Registry):
                 version.attempts = 0
         elif version.state is not State.START:
             return
-        if not versions.is_complete(version.path):
+        if version.path not in disk.complete:
             if version.state is State.START:
                 version.note = "waiting for saved_model.pb"
             return
@@ -248,7 +265,8 @@ class Manager(Registry):
                 version.error = _as_serving_error(error)
                 version.state = State.END
                 self._changed.notify_all()
-            log.error("%s version %d cannot be loaded: %s", version.name, version.number, error)
+            reason = " ".join(str(error).split())  # TensorFlow's texts run over several lines
+            log.error("%s version %d cannot be loaded: %s", version.name, version.number, reason)
             return
         with self._changed:
             version.servable = Servable(version.name, version.number, runner)

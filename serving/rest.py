@@ -30,7 +30,7 @@ from serving.servable import Servable
 from serving.workers import Workers
 
 log = logging.getLogger("serving")
-_WHERE = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_WHERE = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 PREDICTION = re.compile(rf"(?i){_WHERE}:(?P<method>classify|regress|predict)")
 STATUS = re.compile(rf"(?i){_WHERE}(?P<metadata>/metadata)?")
 MAX_VERSION = 2**63 - 1
@@ -99,22 +99,17 @@ def answer(calls: Calls, match: re.Match[str], body: bytes, deadline: float, beg
             model_spec=spec, input=rest_json.examples(document)
         )
         response = inference.classify(servable, request, remaining(deadline))
-        return rest_json.dump(
-            {
-                "results": [
-                    [[one.label, rest_json.number(one.score)] for one in row.classes]
-                    for row in response.result.classifications
-                ]
-            }
-        )
+        rows = [row.classes for row in response.result.classifications]
+        scores = iter(rest_json.numbers([one.score for row in rows for one in row]))
+        return rest_json.dump({"results": [[[c.label, next(scores)] for c in row] for row in rows]})
 
     def regressed(servable: Servable) -> bytes:
         request = regression_pb2.RegressionRequest(
             model_spec=spec, input=rest_json.examples(document)
         )
         response = inference.regress(servable, request, remaining(deadline))
-        values = [rest_json.number(row.value) for row in response.result.regressions]
-        return rest_json.dump({"results": values})
+        values = [row.value for row in response.result.regressions]
+        return rest_json.dump({"results": rest_json.numbers(values)})
 
     bodies = {"predict": predicted, "classify": classified, "regress": regressed}
     return calls.measured(method.capitalize(), "REST", spec, bodies[method], began)
@@ -183,9 +178,8 @@ def http_server(
         if (request.content_length or 0) > options.max_body_bytes:
             raise too_large
         try:
-            async with asyncio.timeout(options.timeout_s):
-                return await request.read()
-        except TimeoutError:
+            return await asyncio.wait_for(request.read(), options.timeout_s)
+        except asyncio.TimeoutError:
             raise _Refused(408, f"no whole request within {options.timeout_s:g} s") from None
         except web.HTTPRequestEntityTooLarge:
             raise too_large from None
@@ -206,11 +200,10 @@ def http_server(
                 job = control.run(status, calls, match)
             else:
                 raise invalid(f"Malformed request: {request.method} {request.path}")
-            async with asyncio.timeout(options.timeout_s):
-                return _reply(Code.OK, await job)
+            return _reply(Code.OK, await asyncio.wait_for(job, options.timeout_s))
         except ServingError as error:
             return _error(error)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             text = f"Deadline exceeded: no answer within {options.timeout_s:g} s"
             return _error(ServingError(Code.DEADLINE_EXCEEDED, text))
         except _Refused as refused:

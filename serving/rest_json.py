@@ -292,9 +292,9 @@ def shortest(array: NDArray[np.float32]) -> NDArray[np.float64]:
     return out
 
 
-def number(value: float) -> float:
-    """One float32 score as the shortest decimal."""
-    return float(shortest(np.array([value], np.float32))[0])
+def numbers(values: list[float]) -> list[float]:
+    """Float32 scores as the shortest decimals."""
+    return shortest(np.array(values, np.float32)).tolist()
 
 
 def plain(array: NDArray[Any], alias: str) -> Any:
