@@ -84,10 +84,9 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
         splits_config=transform_pb2.SplitsConfig(
             analyze=["train", "items"], transform=["train", "eval", "test", "items"]
         ),
-        custom_config={
-            "features": config.feature_table.model_dump_json(),
-            "history_length": config.ranking.history_length,
-        },
+        # Histories are made by the trainers from the events themselves; encoding them in every row
+        # would double Transform's work and output.
+        custom_config={"features": config.feature_table.model_dump_json(), "history_length": 0},
         disable_statistics=True,
         disable_analyzer_cache=True,
     )

@@ -37,7 +37,11 @@ class PusherSpec(standard_component_specs.PusherSpec):
 
 def _tell_memory(model: str) -> None:
     """Says before a push what a server needs while it holds the old version and the new one."""
-    estimate = plan(model)
+    try:
+        estimate = plan(model)
+    except Exception as error:  # advice only: it must never stop a push
+        print(f"  serving memory could not be estimated: {type(error).__name__}: {error}")
+        return
     print(f"  serving needs about {human(estimate.two_versions)} during the swap", flush=True)
     for warning in estimate.warnings():
         print(f"  warning: {warning}", flush=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -58,15 +60,26 @@ def test_all_wrong_keys_and_values_are_named_at_once() -> None:
     assert re.search("streaming: is a switch", message)
 
 
-def test_lean_beam_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lean_beam_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import apache_beam.internal.cloudpickle_pickler as pickler
+    from apache_beam.io import filesystem
+    from apache_beam.io.filesystems import FileSystems
 
     monkeypatch.setenv("LANGUAGE", "de")
-    before = pickler.bz2
+    before = (pickler.bz2, filesystem.zlib)
+    text = b"".join(b"%d," % number for number in range(10_000))
     with lean_beam(local_workers=True):
         assert os.environ["LANGUAGE"] == "C"
         packed = pickler.dumps({"a": [1, 2]})
         assert pickler.loads(packed) == {"a": [1, 2]}
-    assert pickler.bz2 is before
+        with FileSystems.create(str(tmp_path / "x.gz")) as stream:
+            stream.write(text)
+    assert (pickler.bz2, filesystem.zlib) == before
     assert os.environ["LANGUAGE"] == "de"
+    # What was written inside is read outside.
     assert pickler.loads(packed) == {"a": [1, 2]}
+    written = (tmp_path / "x.gz").read_bytes()
+    assert gzip.decompress(written) == text
+    assert written[8] == 4, "gzip's header says that the fastest level was used"
