@@ -186,8 +186,8 @@ class _Tables:
             table = next(self._sources(scope, node.input[0]), None)
             for key in ("key_dtype", "value_dtype"):
                 # What feeds the node may be no table op (a resource handed in): then text.
-                known = table is not None and table.attr[key].type
-                kind = tf.as_dtype(table.attr[key].type) if known else tf.string
+                known = 0 if table is None else table.attr[key].type
+                kind = tf.as_dtype(known) if known else tf.string
                 size += lines * value_bytes(kind, average)
             size += lines * TABLE_ENTRY
         return size
