@@ -11,11 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
-from tfrec.data.skip_gram import CENTRE, CONTEXT, NEGATIVES, skip_gram_dataset
+from tfrec.data.skip_gram import (
+    CENTRE,
+    CONTEXT,
+    NEGATIVES,
+    negative_cumulative,
+    skip_gram_dataset,
+)
 from tfrec.features.embed import FeatureEmbedding
 from tfrec.features.encode import recent
 from tfrec.losses.optimizers import LazyAdam
@@ -23,6 +30,7 @@ from tfrec.losses.replicas import global_sum
 from tfrec.models.base import Recommender, Users
 from tfrec.schema import HISTORY, ITEM_ID
 
+UNSEEN = 100.0
 REFRESH_BLOCK = 8192  # items embedded at a time when the vectors are brought up to date
 
 
@@ -37,8 +45,10 @@ class Item2Vec(Recommender):
         exponent: of the items' counts by which negatives are drawn (word2vec: .75).
         subsample: threshold of sub-sampling, as a share of all events; 0 keeps all events.
         attributes: whether item attributes enter the vectors.
-        match: what is recommended: ``similar`` items (by cosine of the items' own vectors) or those
-            of a like ``context`` (by the product that training predicts neighbours with).
+        match: what is recommended: ``similar`` items (by cosine of the items' own vectors), or by
+            ``context`` those that training holds likely beside the recent ones: the product of
+            vectors is ``log p(c | i) / p_negative(c)`` up to a constant (Levy & Goldberg 2014), so
+            the log probability of being drawn as a negative is added back.
         history_length: recent items that are averaged.
 
     Raises:
@@ -83,6 +93,9 @@ class Item2Vec(Recommender):
         # word2vec's start: the vectors that predict are zero, those that are predicted are not.
         self.contexts = self.add_weight(
             name="contexts", shape=(data.n_items + 1, dim), initializer="zeros"
+        )
+        self._log_noise = tf.Variable(
+            log_noise(data, exponent), trainable=False, name="log_noise", dtype=tf.float32
         )
         self.index = tf.Variable(tf.zeros([data.n_items, dim]), trainable=False, name="index")
         self._loss = tf.keras.metrics.Mean("loss")
@@ -173,12 +186,29 @@ class Item2Vec(Recommender):
     def user_embedding(self, users: Users) -> tf.Tensor:
         return self.fold_in(users[HISTORY])
 
-    def _targets(self) -> tf.Tensor:
-        return self.index if self.match == "similar" else self.contexts[1:]
-
     def score_catalogue(self, users: Users) -> tf.Tensor:
-        return tf.matmul(self.user_embedding(users), self._targets(), transpose_b=True)
+        vectors = self.user_embedding(users)
+        if self.match == "similar":
+            return tf.matmul(vectors, self.index, transpose_b=True)
+        return tf.matmul(vectors, self.contexts[1:], transpose_b=True) + self._log_noise
 
     def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
-        vectors = tf.gather(self._targets(), tf.cast(items, tf.int64) - 1)
-        return tf.reduce_sum(self.user_embedding(users) * vectors, axis=1)
+        rows = tf.cast(items, tf.int64) - 1
+        table = self.index if self.match == "similar" else self.contexts[1:]
+        scores = tf.reduce_sum(self.user_embedding(users) * tf.gather(table, rows), axis=1)
+        return scores if self.match == "similar" else scores + tf.gather(self._log_noise, rows)
+
+
+def log_noise(data: RetrievalData, exponent: float) -> np.ndarray:
+    """Log probability of each item to be drawn as a negative, float32 [n_items].
+
+    Items that training never saw are never drawn and have no context vector; they stand ``UNSEEN``
+    below the least likely item, behind all others.
+    """
+    if not len(data.train):
+        return np.zeros(data.n_items, np.float32)
+    share = np.diff(negative_cumulative(data.train.item_counts()[1:], exponent), prepend=0.0)
+    least = share[share > 0].min()
+    return np.where(share > 0, np.log(np.maximum(share, least)), np.log(least) - UNSEEN).astype(
+        np.float32
+    )
