@@ -10,7 +10,7 @@ PAGE = """<!doctype html>
 <style>
  body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em;
         color: #222; }
- table { border-collapse: collapse; margin: 1em 0; }
+ table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
  th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right; }
  th:first-child, td:first-child { text-align: left; }
  td.best { font-weight: bold; }
