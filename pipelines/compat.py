@@ -12,14 +12,15 @@ import importlib.util
 import logging
 import sys
 import types
-import warnings
+
+from absl import logging as absl_logging
 
 SQL_UTIL = "tfx_bsl.arrow.sql_util"
 _NEW_TFDV = (1, 17)
 
-# Harmless, and repeated at every component: ml-metadata 1.17 lacks a filter that TFX 1.21 offers
-# and falls back on; pkg_resources is deprecated but still used by old packages.
-_HARMLESS = ("ArtifactQuery.property_predicate is not supported",)
+# Harmless, and repeated at every component: ml-metadata 1.17 lacks a filter that TFX 1.21 offers,
+# and TFX falls back on reading more.
+_HARMLESS = ("Query.property_predicate is not supported",)
 
 
 class _DropHarmless(logging.Filter):
@@ -51,11 +52,8 @@ class RecordBatchSQLSliceQuery:
 
 
 def install() -> None:
-    """Registers the stand-in where it is needed and silences the two harmless messages."""
-    handler_filter = _DropHarmless()
-    for name in ("absl", ""):
-        logging.getLogger(name).addFilter(handler_filter)
-    warnings.filterwarnings("ignore", message=".*property_predicate is not supported.*")
+    """Registers the stand-in where it is needed and silences the harmless message."""
+    absl_logging.get_absl_logger().addFilter(_DropHarmless())
     if needs_stand_in():
         module = types.ModuleType(SQL_UTIL, "Empty stand-in by pipelines.compat.")
         module.RecordBatchSQLSliceQuery = RecordBatchSQLSliceQuery  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from pipelines.components.infra_validator import EmbeddedInfraValidator
 from pipelines.components.pusher import GatedPusher
 from pipelines.components.ranking_evaluator import ranking_gate
 from pipelines.components.retrieval_evaluator import RetrievalEvaluator
+from pipelines.components.retrieval_tuner import RetrievalTuner
 from pipelines.components.schema_gen import SchemaGen
 from pipelines.components.tables_gen import TablesGen
 from pipelines.components.trainer import ModelTrainer
@@ -128,6 +129,13 @@ def retrieval_nodes(
     """From transformed examples to a pushed retrieval model."""
     raw = examples.outputs["examples"]
     folder = f"{settings.serving}/{RETRIEVAL}"
+    tuner = None
+    if config.retrieval.search.in_pipeline:
+        tuner = RetrievalTuner(
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            config=config,
+        )
     trainer = ModelTrainer(
         "retrieval",
         examples=transform.outputs["transformed_examples"],
@@ -136,6 +144,7 @@ def retrieval_nodes(
         transform_graph=transform.outputs["transform_graph"],
         schema=schema.outputs["schema"],
         config=config,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
     ).with_id("RetrievalTrainer")
     evaluator = RetrievalEvaluator(
         model=trainer.outputs["model"],
@@ -158,7 +167,7 @@ def retrieval_nodes(
         golden=golden.outputs["verdict"],
         quality=evaluator.outputs["verdict"],
     ).with_id("RetrievalPusher")
-    return [trainer, evaluator, infra, golden, pusher]
+    return [*([tuner] if tuner else []), trainer, evaluator, infra, golden, pusher]
 
 
 def ranking_nodes(

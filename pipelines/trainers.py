@@ -30,6 +30,7 @@ from tfrec.training.fit import FitResult, fit_retrieval
 from tfrec.training.ranking import fit_ranking
 from tfrec.training.strategy import make_strategy
 from tfrec.training.transformed import load_transformed, read_records, split_files
+from tfrec.training.tune import with_hyperparameters
 
 GOLDEN_FILE = "golden.json"
 HISTORY_FILE = "history.json"
@@ -87,7 +88,7 @@ def retrieval_run_fn(fn_args: Any) -> None:
     """
     given = Inputs.of(fn_args.custom_config)
     data, encoder = given.load(fn_args.transform_output)
-    section = given.retrieval
+    section = with_hyperparameters(given.retrieval, fn_args.hyperparameters)
     result = fit_retrieval(
         section.model,
         section.params,

@@ -20,7 +20,7 @@ from tfx.types.artifact import Artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from tfrec.config import Config, RetrievalConfig
+from tfrec.config import Config
 from tfrec.training.strategy import make_strategy
 from tfrec.training.transformed import load_transformed
 from tfrec.training.tune import BEST, TABLE, tune
@@ -113,15 +113,3 @@ class RetrievalTuner(base_component.BaseComponent):
                 tuner_results=Channel(type=standard_artifacts.TunerResults),
             )
         )
-
-
-def with_hyperparameters(section: RetrievalConfig, found: Any) -> RetrievalConfig:
-    """The section with what a tuner found.
-
-    Args:
-        section: as configured.
-        found: ``FnArgs.hyperparameters``: the parsed file, or None where no tuner ran.
-    """
-    if not found:
-        return section
-    return RetrievalConfig.model_validate({**section.model_dump(), **found})

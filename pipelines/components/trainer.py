@@ -47,9 +47,9 @@ class Executor(executor.GenericExecutor):
             key: artifact_utils.get_single_uri(input_dict[key])
             for key in ("examples", "raw_examples", "tables", "transform_graph")
         }
-        # The same job has the same folder, whatever its execution number: inputs and
-        # configuration name it.
-        job = json.dumps([folders, fn_args.custom_config], sort_keys=True)
+        # The same job has the same folder, whatever its execution number: inputs,
+        # configuration and what a tuner found name it.
+        job = json.dumps([folders, fn_args.custom_config, fn_args.hyperparameters], sort_keys=True)
         digest = hashlib.sha256(job.encode()).hexdigest()[:16]
         model = Path(artifact_utils.get_single_uri(output_dict["model"]))
         checkpoints = model.parent.parent / "checkpoints" / digest
@@ -70,6 +70,7 @@ class ModelTrainer(base_component.BaseComponent):
         raw_examples: of ExampleGen; real requests are made of them.
         tables: canonical tables; items' titles are shown to people.
         transform_graph, schema: of Transform and SchemaGen.
+        hyperparameters: of RetrievalTuner; None trains as configured.
         config: only the sections that this model depends on are handed over, so that a change of
             the other model does not train this one again.
     """
@@ -87,12 +88,15 @@ class ModelTrainer(base_component.BaseComponent):
         transform_graph: BaseChannel,
         schema: BaseChannel,
         config: Config,
+        hyperparameters: BaseChannel | None = None,
     ) -> None:
         rows = {"enabled", "task", "label", "threshold", "negatives", "history_length"}
         ranking = config.ranking
         custom_config = {
             "features": config.feature_table.model_dump_json(),
-            "retrieval": config.retrieval.model_dump_json() if kind == "retrieval" else "{}",
+            "retrieval": config.retrieval.model_dump_json(exclude={"search"})
+            if kind == "retrieval"
+            else "{}",
             "ranking": ranking.model_dump_json(include=rows if kind == "retrieval" else None),
             "metric": config.gate.metric,
         }
@@ -103,6 +107,7 @@ class ModelTrainer(base_component.BaseComponent):
                 tables=tables,
                 transform_graph=transform_graph,
                 schema=schema,
+                hyperparameters=hyperparameters,
                 train_args=trainer_pb2.TrainArgs(),
                 eval_args=trainer_pb2.EvalArgs(),
                 run_fn=f"pipelines.trainers.{kind}_run_fn",

@@ -11,9 +11,11 @@ from tfx.components.trainer import fn_args_utils
 from tfx.types import channel_utils, standard_artifacts
 
 from pipelines.components import retrieval_tuner
-from pipelines.components.retrieval_tuner import Executor, RetrievalTuner, with_hyperparameters
+from pipelines.components.retrieval_tuner import Executor, RetrievalTuner
+from pipelines.pipeline import RunSettings, create_pipeline
 from tests.builders import random_data
 from tfrec.config import Config, parse_config
+from tfrec.training.tune import with_hyperparameters
 
 
 def config(**search: Any) -> Config:
@@ -91,6 +93,21 @@ def test_other_sections_do_not_search_again() -> None:
     assert len(named) == 1
     assert fn_args_utils.FnArgs().hyperparameters is None
     assert with_hyperparameters(one.retrieval, None) is one.retrieval
+
+
+def test_the_pipeline_searches_only_where_told(tmp_path: Path) -> None:
+    settings = RunSettings(artifacts=str(tmp_path), serving=str(tmp_path / "serving"))
+    plain = {n.id: n for n in create_pipeline(config(**SEARCH), settings).components}
+    assert "RetrievalTuner" not in plain
+    told = create_pipeline(config(**SEARCH, in_pipeline=True), settings).components
+    nodes = {n.id: n for n in told}
+    best = nodes["RetrievalTuner"].outputs["best_hyperparameters"]
+    assert nodes["RetrievalTrainer"].inputs["hyperparameters"] is best
+    # The ranges are the tuner's matter: other ranges alone do not train again.
+    assert (
+        nodes["RetrievalTrainer"].exec_properties["custom_config"]
+        == plain["RetrievalTrainer"].exec_properties["custom_config"]
+    )
 
 
 def test_no_ranges_are_refused() -> None:
