@@ -88,11 +88,12 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
     with tf.GradientTape() as tape:
         gap = model.free_energy(row)[0] - tf.reduce_mean(model.free_energy(sampled))
     estimated = tape.gradient(gap, weights)
+    sizes = []
     for name, first, second in zip(model._weights, exact, estimated, strict=True):
-        one, other = tf.convert_to_tensor(first), tf.convert_to_tensor(second)
+        one, other = tf.convert_to_tensor(first).numpy(), tf.convert_to_tensor(second).numpy()
         np.testing.assert_allclose(other, one, atol=0.03, err_msg=name)
-        if name != "rated":  # the same columns are rated in data and chain: little is left of D
-            assert np.abs(one).max() > 0.05, name
+        sizes.append(np.abs(one).max())
+    assert max(sizes) > 0.2  # there is a gradient to be estimated
 
 
 def test_gibbs_steps_rise_over_the_epochs(tiny: RetrievalData) -> None:
@@ -106,15 +107,19 @@ def test_gibbs_steps_rise_over_the_epochs(tiny: RetrievalData) -> None:
 
 
 def test_free_energy_falls_on_what_is_learned() -> None:
-    """A diagnostic that works: rows like the training rows are more likely than shuffled ones."""
+    """A diagnostic that works: held-out ratings are likelier than the same with odd items flipped.
+
+    (All flipped would be the other kind of user, just as likely.)
+    """
     data = rated_data(40, 20, seed=3)
-    train = TrainConfig(epochs=40, batch_size=10, learning_rate=0.1, patience=0)
-    model = RatingRBM(data, "user", 8)
+    train = TrainConfig(epochs=60, batch_size=10, learning_rate=0.02, patience=0)
+    model = RatingRBM(data, "user", 8, optimizer="adam")
     model.compile_for(train)
     model.fit(model.training_data(data, train), epochs=train.epochs, verbose=0)
     held = RatingRows.of(data.validation.join(data.test), model.scale, "user")
     block = next(iter(held.blocks(np.arange(40), 40)))["code"]
-    flipped = tf.where(block > 0, 6 - block, 0)
+    odd = np.arange(model.n_columns) % 2 == 0
+    flipped = tf.where((block > 0) & odd, 6 - block, block)
     assert float(tf.reduce_mean(model.free_energy(block))) < float(
         tf.reduce_mean(model.free_energy(flipped))
     )
