@@ -37,7 +37,9 @@ def machine() -> str:
         model = names[0].split(":", 1)[1].strip() if names else model
     from importlib.metadata import version
 
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {model}, tensorflow {version('tensorflow')}"
+    own = len(os.sched_getaffinity(0))
+    cores = f"{own} of {os.cpu_count()}" if own != os.cpu_count() else f"{own}"
+    return f"{cores} cores, {memory:.0f} GiB, {model}, tensorflow {version('tensorflow')}"
 
 
 class Results:
