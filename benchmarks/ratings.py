@@ -4,11 +4,13 @@
     python benchmarks/ratings.py --preset full               # the paper's sizes: hours
     python benchmarks/ratings.py --models i-rbm --seeds 1    # some of them
     python benchmarks/ratings.py --quick                     # two epochs each: does it run?
+    python benchmarks/ratings.py --probe i-autorec --params '{"l2": 1e-4}'   # tune, on validation
 
 ``ml-1m/random-90-10``: of all ratings a random tenth tests, 0.5% of the rest validates (it chooses
 the epoch); at test time training and validation ratings are given. Seeds as in Zheng et al. 2016.
 Each model and seed runs in a process of its own, so that peak memory is its own; results are
-written after each. Test ratings are read once, after the weights are chosen.
+written after each. Test ratings are read once, after the weights are chosen. ``--probe`` holds out 5%
+for validation, keeps nothing and never looks at the test ratings: parameters are found with it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from common import RESULTS_DIR, Results, arguments, shared_data
 
 SEEDS = (1234, 2341, 3412, 4123, 1324)
 PROTOCOL = "ml-1m/random-90-10"
-TEST_SHARE, VALIDATION_SHARE = 0.1, 0.005
+TEST_SHARE, VALIDATION_SHARE, PROBE_SHARE = 0.1, 0.005, 0.05
 ANSWER = "ANSWER "
 
 
@@ -89,7 +91,7 @@ def full() -> dict[str, Run]:
 PRESETS = {"quick10": quick10, "full": full}
 
 
-def load(seed: int) -> Any:
+def load(seed: int, validation_share: float = VALIDATION_SHARE) -> Any:
     """MovieLens-1M as encoded data, split by ``seed``; None where this machine has no data."""
     import numpy as np
     import pyarrow.csv as pacsv
@@ -106,7 +108,7 @@ def load(seed: int) -> Any:
     rating = table.column("rating").to_numpy().astype(np.float32)
     order = np.random.default_rng(seed).permutation(len(rating))
     n_test = round(TEST_SHARE * len(order))
-    n_validation = round(VALIDATION_SHARE * (len(order) - n_test))
+    n_validation = round(validation_share * (len(order) - n_test))
     n_users, n_items = len(user_ids), len(item_ids)
 
     def events(part: np.ndarray) -> Interactions:
@@ -128,8 +130,8 @@ def load(seed: int) -> Any:
     )
 
 
-def one(run: Run, seed: int) -> dict[str, float]:
-    """Trains and measures; in a process of its own."""
+def one(run: Run, seed: int, probe: bool = False) -> dict[str, float]:
+    """Trains and measures; in a process of its own. A probe stops at validation."""
     import tensorflow as tf
 
     from tfrec.config import TrainConfig
@@ -157,7 +159,7 @@ def one(run: Run, seed: int) -> dict[str, float]:
                 shown = {k: round(float(v), 4) for k, v in (logs or {}).items()}
                 print(epoch + 1, f"{time.perf_counter() - started:.0f} s", shown, flush=True)
 
-    data = load(seed)
+    data = load(seed, PROBE_SHARE if probe else VALIDATION_SHARE)
     started = time.perf_counter()
     clock = Clock()
     train = TrainConfig(
@@ -171,6 +173,8 @@ def one(run: Run, seed: int) -> dict[str, float]:
         run.model, run.params, train, data, evaluate_every=run.every, callbacks=[clock]
     )
     seconds = time.perf_counter() - started
+    if probe:
+        return {"validation_rmse": result.best or 0.0, "best_epoch": float(result.best_epoch)}
     measured = evaluate_ratings(result.model, data, "test")
     return {
         "rmse": measured["rmse"],
@@ -210,6 +214,9 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="quick10")
     parser.add_argument("--models", nargs="*", default=[], help="some of the preset's models")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SEED"), help="run in this process")
+    parser.add_argument("--probe", metavar="MODEL", help="one model on validation alone")
+    parser.add_argument("--params", type=json.loads, default={}, help="of the probe, as JSON")
+    parser.add_argument("--train", type=json.loads, default={}, help="fields of Run, as JSON")
     given = parser.parse_args()
     runs = PRESETS[given.preset]()
     unknown = sorted(set(given.models) - set(runs))
@@ -219,11 +226,16 @@ def main() -> None:
         name, seed = given.one
         run = runs[name]
         if given.quick:
-            run = Run(run.model, run.params, 2, run.batch_size, run.learning_rate, 2)
+            run = replace(run, epochs=2, every=2)
         print(ANSWER + json.dumps(one(run, int(seed))), flush=True)
         return
     if load(SEEDS[0]) is None:
         print("no MovieLens-1M on this machine; set TFREC_SHARED_DATA")
+        return
+    if given.probe:
+        run = runs[given.probe]
+        run = replace(run, params={**run.params, **given.params}, **given.train)
+        print(given.probe, run, one(run, SEEDS[0], probe=True), flush=True)
         return
     results = Results("ratings", given.quick)
     path = RESULTS_DIR / f"ratings{'.quick' if given.quick else ''}.json"
