@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,16 @@ from tfrec.data.skip_gram import (
 )
 from tfrec.models.nearest import nearest_items
 from tfrec.models.registry import build
-from tfrec.schema import HISTORY, FeatureTable
+from tfrec.schema import HISTORY, Feature, FeatureTable
 from tfrec.training.fit import fit_retrieval
 from tfrec.training.strategy import make_strategy
 
 TRAIN = TrainConfig(epochs=1, batch_size=16, learning_rate=0.05, patience=0)
 DATA = random_data(n_users=12, n_items=15)
-PLAIN = {"window": 3, "negatives": 2, "exponent": 0.0, "threshold": 0.0}
+PLAIN: dict[str, Any] = {"window": 3, "negatives": 2, "exponent": 0.0, "threshold": 0.0}
 
 
-def epoch(data=DATA, batch_size: int = 16, **options: object) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+def epoch(data=DATA, batch_size: int = 16, **options: Any) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
     batches = skip_gram_dataset(data.train, batch_size, 5, **{**PLAIN, **options})
     rows = [{k: v.numpy() for k, v in b.items()} for b in batches]
     return {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
@@ -55,9 +56,9 @@ def test_contexts_are_what_lies_within_reach_of_the_same_user() -> None:
 
 
 def test_epochs_differ_and_the_seed_repeats_them() -> None:
-    batches = skip_gram_dataset(DATA.train, 500, 5, **PLAIN)  # type: ignore[arg-type]
+    batches = skip_gram_dataset(DATA.train, 500, 5, **PLAIN)
     one, two = (next(iter(batches))[CENTRE].numpy() for _ in range(2))
-    again = next(iter(skip_gram_dataset(DATA.train, 500, 5, **PLAIN)))[CENTRE].numpy()  # type: ignore[arg-type]
+    again = next(iter(skip_gram_dataset(DATA.train, 500, 5, **PLAIN)))[CENTRE].numpy()
     assert (one != two).any()
     np.testing.assert_array_equal(one, again)
 
@@ -90,7 +91,7 @@ def test_loss_of_a_step_against_a_loop() -> None:
     model = build("item2vec", DATA, {"dim": 4, "window": 3, "negatives": 2})
     model.compile_for(TRAIN)
     model.contexts.assign(tf.random.stateless_normal(model.contexts.shape, [1, 2]))
-    batch = next(iter(skip_gram_dataset(DATA.train, 16, 5, **PLAIN)))  # type: ignore[arg-type]
+    batch = next(iter(skip_gram_dataset(DATA.train, 16, 5, **PLAIN)))
     inside = model._vectors(tf.range(16, dtype=tf.int64)).numpy()
     contexts = model.contexts.numpy()
     losses = []
@@ -123,7 +124,7 @@ def test_attributes_place_an_item_that_was_never_bought() -> None:
     pairs = [(u, 2 * i - u % 2) for u in range(1, 31) for i in random.permutation([1, 2, 3, 4])]
     data = retrieval_data(pairs, n_users=30, n_items=10)
     kind = np.array([0, *(2 - i % 2 for i in range(1, 11)), 0])
-    features = FeatureTable(features=[{"name": "kind", "role": "item", "kind": "categorical"}])
+    features = FeatureTable(features=(Feature(name="kind", role="item", kind="categorical"),))
     data = replace(
         data,
         items={**data.items, "kind": kind},

@@ -27,8 +27,8 @@ def walks(users: int = 24, items: int = 12, events: int = 7) -> RetrievalData:
     """Every user walks round the catalogue from its own start: what comes next is the next item."""
     rows = [[(u % items + t) % items + 1 for t in range(events)] for u in range(users)]
     train = [(u + 1, i) for u, row in enumerate(rows) for i in row[:-2]]
-    held = [[(u + 1, row[at]) for u, row in enumerate(rows)] for at in (-2, -1)]
-    return retrieval_data(train, *held, n_users=users, n_items=items)
+    validation, test = ([(u + 1, row[at]) for u, row in enumerate(rows)] for at in (-2, -1))
+    return retrieval_data(train, validation, test, users, items)
 
 
 DATA = walks()
