@@ -52,6 +52,7 @@ def arguments(ran: Ran, folder: Path, epochs: int) -> SimpleNamespace:
             "checkpoints": str(folder / "checkpoints"),
         },
         transform_output=str(ran.artifact("Transform", "transform_graph")),
+        hyperparameters=None,
         model_run_dir=str(folder / "run"),
         serving_model_dir=str(folder / "model"),
     )
