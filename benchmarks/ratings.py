@@ -9,8 +9,8 @@
 ``ml-1m/random-90-10``: of all ratings a random tenth tests, 0.5% of the rest validates (it chooses
 the epoch); at test time training and validation ratings are given. Seeds as in Zheng et al. 2016.
 Each model and seed runs in a process of its own, so that peak memory is its own; results are
-written after each. Test ratings are read once, after the weights are chosen. ``--probe`` holds out 5%
-for validation, keeps nothing and never looks at the test ratings: parameters are found with it.
+written after each. Test ratings are read once, after the weights are chosen. ``--probe`` holds
+out 5% for validation, keeps nothing and never looks at a test rating: it is for finding parameters.
 """
 
 from __future__ import annotations
