@@ -23,38 +23,42 @@ full-catalogue ones. Timings on this kind of machine are noisy: read the ratios.
 """
 
 
-def shown(values: list[float], unit: str) -> str:
+def shown(values: list[float]) -> str:
     """Mean, and spread where there are several values, with digits that fit the size."""
     mean = sum(values) / len(values)
     size = abs(mean)
     digits = 4 if size < 10 else 1 if size < 1000 else 0
+    if all(float(v).is_integer() for v in values) and size >= 1:
+        digits = 0 if len(values) == 1 else 1
     text = f"{mean:,.{digits}f}"
     if len(values) > 1:
         spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
         text += f" ± {spread:,.{digits}f}"
-    return f"{text} {unit}".rstrip()
+    return text
 
 
 def table(records: list[dict[str, Any]]) -> list[str]:
-    """Markdown lines of one protocol: rows by model and note, columns by metric."""
-    metrics = list(dict.fromkeys(r["metric"] for r in records))
+    """Markdown lines of one protocol: rows by model and note, columns by metric and unit."""
+    columns = list(dict.fromkeys(_column(r) for r in records))
     rows: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for record in records:
-        rows[record["name"], record.get("note", "")][record["metric"]].append(record)
+        rows[record["name"], record.get("note", "")][_column(record)].append(record)
     noted = any(note for _, note in rows)
-    head = ["name", *(["variant"] if noted else []), *metrics, "seeds"]
+    head = ["name", *(["variant"] if noted else []), *columns, "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for (name, note), cells in rows.items():
         seeds = sorted({r["seed"] for c in cells.values() for r in c if r["seed"] is not None})
-        values = [
-            shown([r["value"] for r in cells[m]], cells[m][0]["unit"]) if m in cells else ""
-            for m in metrics
-        ]
+        values = [shown([r["value"] for r in cells[c]]) if c in cells else "" for c in columns]
         seen = ", ".join(map(str, seeds)) or "-"
         lines.append("| " + " | ".join([name, *([note] if noted else []), *values, seen]) + " |")
     return lines
+
+
+def _column(record: dict[str, Any]) -> str:
+    """Metric and unit: figures of different units are never folded into one."""
+    return f"{record['metric']} [{record['unit']}]" if record["unit"] else record["metric"]
 
 
 def render(folder: Path) -> str:

@@ -50,15 +50,30 @@ def test_seeds_are_folded_to_mean_and_spread(results: Path) -> None:
     kept.add("a", "ms", 1234.5, protocol="p", unit="ms")
     kept.write()
     page = render(results)
-    assert "| a | 0.2000 ± 0.1000 | 1,234 ms | 0, 1, 2 |" in page
+    assert "| name | auc | ms [ms] | seeds |" in page
+    assert "| a | 0.2000 ± 0.1000 | 1,234 | 0, 1, 2 |" in page
+
+
+def test_units_are_never_folded_into_one(results: Path) -> None:
+    kept = common.Results("one")
+    kept.add("a", "ratio", 2.0, protocol="p", unit="cpu")
+    kept.add("a", "ratio", 4.5, protocol="p", unit="wall")
+    kept.write()
+    assert "| a | 2 | 4.5000 | - |" in render(results)
 
 
 @pytest.mark.parametrize(
-    ("values", "unit", "text"),
-    [([0.12345], "", "0.1235"), ([12.34], "ms", "12.3 ms"), ([4321.0], "", "4,321")],
+    ("values", "text"),
+    [
+        ([0.12345], "0.1235"),
+        ([12.34], "12.3"),
+        ([4321.4], "4,321"),
+        ([44.0], "44"),
+        ([0.0], "0.0000"),
+    ],
 )
-def test_digits_fit_the_size(values: list[float], unit: str, text: str) -> None:
-    assert shown(values, unit) == text
+def test_digits_fit_the_size(values: list[float], text: str) -> None:
+    assert shown(values) == text
 
 
 def test_every_script_is_run_by_bench_and_takes_quick(repository: Path) -> None:
