@@ -200,6 +200,7 @@ class SearchConfig(_Frozen):
         timeout: seconds after which a run ends, with the epoch it is in; 0 sets no bound.
         metric: which validation metric decides; the gate's where not given.
         seed: of the search.
+        in_pipeline: whether the pipeline searches too, before it trains.
     """
 
     space: dict[str, Range] = Field(default_factory=dict)
@@ -207,6 +208,7 @@ class SearchConfig(_Frozen):
     timeout: float = Field(default=0.0, ge=0)
     metric: str | None = None
     seed: int = 0
+    in_pipeline: bool = False
 
     @field_validator("space")
     @classmethod

@@ -97,6 +97,20 @@ def apply(retrieval: RetrievalConfig, values: Mapping[str, Any]) -> RetrievalCon
     )
 
 
+def with_hyperparameters(
+    section: RetrievalConfig, found: Mapping[str, Any] | None
+) -> RetrievalConfig:
+    """The section with ``params`` and ``train`` as a tuner in the pipeline left them.
+
+    Args:
+        section: as configured.
+        found: the parsed file; None where no tuner ran.
+    """
+    if not found:
+        return section
+    return RetrievalConfig.model_validate({**section.model_dump(), **found})
+
+
 def study_name(config: Config, data: RetrievalData, metric: str) -> str:
     """Names what makes trials comparable: model, data, split, ranges, fixed values, metric."""
     fixed = config.retrieval.model_dump(exclude={"search": {"trials", "timeout"}})
