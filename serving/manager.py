@@ -116,7 +116,7 @@ class Manager(Registry):
                 )
 
     def wait_for_config(self, generation: int, timeout_s: float | None) -> None:
-        """Waits until every version that this config wants is available or has failed.
+        """Waits until all that this config wants is available or failed, and the rest is gone.
 
         Raises:
             ServingError: UNKNOWN naming each model that ended up with nothing to serve and why;
@@ -126,11 +126,14 @@ class Manager(Registry):
         def settled() -> bool:
             if self._stopping or self._generation > generation:
                 return True
-            return self._scanned >= generation and not any(
+            if self._scanned < generation:
+                return False
+            loading = any(
                 version.pending and not version.note
                 for name in self._models
                 for version in self._wanted_versions(name)
             )
+            return not loading and not any(map(self._is_leaving, self.all_versions()))
 
         with self._changed:
             if not self._changed.wait_for(settled, timeout_s):
@@ -141,6 +144,17 @@ class Manager(Registry):
                 Code.UNKNOWN,
                 f"{len(failures)} servable(s) did not become available: {{{', '.join(failures)}}}",
             )
+
+    def _is_leaving(self, version: Version) -> bool:
+        """Whether a version still answers though the config has replaced or removed it."""
+        if version.state is not State.AVAILABLE:
+            return False
+        if version.name not in self._models:
+            return True
+        wanted = self._wanted_versions(version.name)
+        if any(v is version or v.pending for v in wanted):
+            return False  # wanted, or kept until what replaces it is there
+        return not wanted or any(v.state is State.AVAILABLE for v in wanted)
 
     def _wanted_versions(self, name: str) -> list[Version]:
         known = self._versions.get(name, {})
