@@ -1,11 +1,11 @@
 """Wide & deep against each of its parts: MovieLens-1M by time, and the Census income set.
 
-    python benchmarks/wide_deep.py            # about 15 minutes on 2 cores
+    python benchmarks/wide_deep.py            # 34 minutes on 2 cores shared by 15
     python benchmarks/wide_deep.py --quick    # one seed, one epoch, a fifth of MovieLens
 
 ``ml-1m/time-rating4``: is a rating 4 or more? The last tenth of all ratings tests, the tenth before
 it validates. ``census/published``: is the income above 50,000? The published train and test files;
-a tenth of train validates. Epochs are chosen on validation, parameters were; test is read once.
+a tenth of train validates. The number of epochs is chosen on validation.
 82% of MovieLens's times here are exact, the others interpolated in the known order.
 """
 
