@@ -82,6 +82,18 @@ def test_train_exports_both_models(made: Path, tmp_path: Path) -> None:
     assert 0 <= report["retrieval"]["recall@10"] <= 1
 
 
+def test_tune_searches_the_declared_ranges(made: Path, tmp_path: Path) -> None:
+    config = made / "tune.yaml"
+    config.write_text(
+        "name: tune\ndata: {format: canonical, path: tables}\n"
+        "retrieval: {model: ease, params: {l2: 100.0}, search: {trials: 3, "
+        "space: {l2: {low: 1.0, high: 1000.0, log: true}}}}\n"
+    )
+    printed = run("tune", "--config", config, "--out", tmp_path / "search")
+    assert "best recall@10" in printed
+    assert "l2" in (tmp_path / "search" / "best.yaml").read_text()
+
+
 def test_recommend_writes_parquet(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     words = ("recommend", "--model", made / "one", "--data", made / "tables", "--out", out)

@@ -106,6 +106,26 @@ def train(
         out.print_json(json.dumps(report))
 
 
+@app.command()
+def tune(
+    config: ConfigFile,
+    to: Annotated[Path, typer.Option("--out", help="Folder of trials and of best.yaml.")],
+) -> None:
+    """Searches the ranges of retrieval.search, on the validation split alone; resumable."""
+    with _told():
+        from tfrec.training.tune import tune as search
+        from tfrec.training.workspace import open_workspace
+
+        loaded = _load(config)
+        found = search(loaded, open_workspace(loaded, to / "data").data, to)
+        columns = list(dict.fromkeys(key for trial in found.trials for key in trial))
+        table = Table(*columns)
+        for trial in found.trials:
+            table.add_row(*(str(trial.get(c, "")) for c in columns))
+        out.print(table)
+        out.print(f"best {found.metric} {found.value:.4f}: {to / 'best.yaml'}", soft_wrap=True)
+
+
 @pipeline_app.command("run")
 def pipeline_run(
     config: ConfigFile,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tfrec.schema import Feature, FeatureTable
+from tfrec.schema import HISTORY, Feature, FeatureTable
 
 
 class ConfigError(ValueError):
@@ -244,7 +244,7 @@ class RankingConfig(_Frozen):
         threshold: see ``label``.
         negatives: unobserved items sampled for each observed one, label ``purchase``.
         history_length: recent items given to the ranker as a feature; 0 gives none.
-        crosses: pairs of feature names for the wide part.
+        crosses: features crossed in the wide part; ``history`` may be one of them.
     """
 
     enabled: bool = True
@@ -256,7 +256,7 @@ class RankingConfig(_Frozen):
     history_length: int = Field(default=10, ge=0)
     crosses: tuple[tuple[str, ...], ...] = ()
     params: dict[str, Any] = Field(default_factory=dict)
-    train: TrainConfig = TrainConfig(epochs=3, batch_size=1024)
+    train: TrainConfig = TrainConfig(epochs=3, batch_size=1024, learning_rate=0.02)
 
 
 class GateConfig(_Frozen):
@@ -330,7 +330,7 @@ class Config(_Frozen):
         known = [f.name for f in table]
         for cross in self.ranking.crosses:
             for name in cross:
-                if name not in known:
+                if name not in (*known, HISTORY):
                     raise ValueError(
                         f"ranking.crosses names {name!r}, which is no feature: {known}"
                     )
