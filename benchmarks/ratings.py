@@ -59,7 +59,7 @@ def quick10() -> dict[str, Run]:
     item, user = {"by": "item"}, {"by": "user"}
     net = {**item, "hidden": [300], "l2": 2e-4}
     return {
-        "biased-mf": Run("biased_mf", {"dim": 40, "l2": 8.0}, 20, every=2, limit_s=540),
+        "biased-mf": Run("biased_mf", {"dim": 20, "l2": 0.05, "nu": 1.0}, 30, every=2, limit_s=540),
         "u-rbm": Run("rbm", {**user, "hidden": 100, "cd": [1, 3, 5]}, 60, 256, 0.05, limit_s=540),
         "i-rbm": Run("rbm", {**item, "hidden": 100, "cd": [1, 3, 5]}, 60, 128, 0.05, limit_s=540),
         "u-autorec": Run("autorec", {**user, "hidden": [300]}, 100, limit_s=540),
@@ -76,7 +76,7 @@ def full() -> dict[str, Run]:
     item, user = {"by": "item"}, {"by": "user"}
     net = {**item, "hidden": [500], "l2": 2e-4}
     return {
-        "biased-mf": Run("biased_mf", {"dim": 60, "l2": 8.0}, 40, every=2),
+        "biased-mf": Run("biased_mf", {"dim": 40, "l2": 0.05, "nu": 1.0}, 60, every=2),
         "u-rbm": Run("rbm", {**user, "hidden": 100, "cd": [1, 3, 5, 9]}, 120, 256, 0.05),
         "i-rbm": Run("rbm", {**item, "hidden": 100, "cd": [1, 3, 5, 9]}, 150, 128, 0.05),
         "u-autorec": Run("autorec", {**user, "hidden": [500]}, 300),
