@@ -26,7 +26,6 @@ CORE = [
 SERVING = [
     "tensorflow-serving-api>=2.19.1,<2.22",
     "grpcio>=1.71",
-    "grpcio-health-checking>=1.71",
     "prometheus-client>=0.21",
     "aiohttp>=3.11",
 ]
@@ -53,7 +52,11 @@ TEST = [
     "grpcio-tools>=1.71",
     "kubernetes-validate>=1.31",
     "scikit-learn>=1.5",
+    "requests>=2.32",
+    "cryptography>=44",
+    "psutil>=6",
 ]
+TUNE = ["optuna>=4.2"]
 BENCH = ["implicit>=0.7.3,<0.8", "scikit-learn>=1.5", "psutil>=6"]
 
 setup(
@@ -76,9 +79,10 @@ setup(
         "serving": SERVING,
         "pipeline": [*SERVING, *PIPELINE],
         "kubeflow": [*SERVING, *PIPELINE, *KUBEFLOW],
-        "test": TEST,
+        "tune": TUNE,
+        "test": [*TEST, *TUNE],
         "bench": BENCH,
-        "all": [*SERVING, *PIPELINE, *KUBEFLOW, *TEST, *BENCH],
+        "all": [*SERVING, *PIPELINE, *KUBEFLOW, *TUNE, *TEST, *BENCH],
     },
     entry_points={"console_scripts": ["tfrec=tfrec.cli:main"]},
 )

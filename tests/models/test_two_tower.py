@@ -123,3 +123,23 @@ def test_bad_parameters_say_what_to_mend(data) -> None:  # type: ignore[no-untyp
 def test_too_many_replicas_are_refused() -> None:
     with pytest.raises(ValueError, match="asks for 64 replicas"):
         make_strategy(64)
+
+
+def test_is_a_tensorflow_recommenders_model(data) -> None:  # type: ignore[no-untyped-def]
+    """The library's brute-force layer finds our lists; ``compute_loss`` is the mean loss."""
+    import tensorflow_recommenders as tfrs
+
+    model = build("two_tower", data, {"dim": 8, "history_length": 8})
+    assert isinstance(model, tfrs.Model)
+    model.refresh()
+    users = inputs(data, np.arange(1, 11))
+    layer = tfrs.layers.factorized_top_k.BruteForce(k=5)
+    layer.index(model.item_embedding(), tf.range(1, data.n_items + 1))
+    _, theirs = layer(model.user_embedding(users))
+    ours, _ = model.recommend(users, 5)
+    np.testing.assert_array_equal(theirs, ours)
+    batch = next(iter(sequence_dataset(data, 8, 16, seed=0)))
+    model.compile_for(TRAIN)
+    assert float(model.compute_loss(batch)) == pytest.approx(
+        float(model.batch_loss(batch, training=False)[1]), rel=1e-5
+    )

@@ -4,6 +4,9 @@ over id, attributes and text; their vectors' cosine, divided by a temperature, i
 Trained by a softmax over the distinct items of the global batch with the logQ correction
 (``tfrec.losses.sampled_softmax``); every event of a window is a training example, because the
 history encoder is causal.
+
+It is a TensorFlow Recommenders model: ``compute_loss`` is that library's contract, and its index
+layers and metrics work on ``user_embedding`` and ``item_embedding``.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
@@ -87,7 +91,7 @@ class ItemTower(tf.keras.layers.Layer):
         return tf.math.l2_normalize(vectors, axis=-1)
 
 
-class TwoTower(Recommender):
+class TwoTower(Recommender, tfrs.Model):
     """The retrieval model; see the module's docstring.
 
     Args:
@@ -269,6 +273,10 @@ class TwoTower(Recommender):
             losses = dot_softmax(users, vectors, own_columns(items, candidates))
         total = tf.reduce_sum(losses * tf.gather(weight, rows))
         return total / everyone, total / tf.maximum(mine, 1.0)
+
+    def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The loss of a batch as TensorFlow Recommenders asks for it, float32 []."""
+        return self.batch_loss(inputs, training)[0]
 
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
