@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,41 +30,12 @@ app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(pipeline_app, name="pipeline")
 
-out = Console()
-err = Console(stderr=True)
-
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration.")]
-ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="SavedModel, or its versions.")]
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turns errors that a user can mend into one message and exit status 2."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-        err.print(f"[bold red]error:[/bold red] {text}", highlight=False, soft_wrap=True)
-        if os.environ.get("TFREC_TRACEBACK"):
-            raise
-        raise typer.Exit(2) from None
-
-
-def _say(line: str) -> None:
-    err.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _load(path: Path) -> Any:
-    from tfrec.config import load_config
-
-    return load_config(path)
-
 
 @config_app.command("check")
 def config_check(file: Path) -> None:
     """Checks a configuration and prints what it comes to."""
-    with _told():
-        config = _load(file)
+    with told():
+        config = load(file)
         out.print_json(config.model_dump_json())
         err.print(f"[green]{file}: fine[/green]")
 
@@ -73,12 +43,12 @@ def config_check(file: Path) -> None:
 @data_app.command("prepare")
 def data_prepare(config: ConfigFile, to: Annotated[Path, typer.Option("--out")]) -> None:
     """Reads a raw log into canonical tables; bad rows go to a quarantine file with reasons."""
-    with _told():
+    with told():
         from dataclasses import asdict
 
         from tfrec.data.prepare import prepare
 
-        out.print_json(json.dumps(asdict(prepare(_load(config), to))))
+        out.print_json(json.dumps(asdict(prepare(load(config), to))))
 
 
 @app.command()
@@ -99,10 +69,10 @@ def train(
     to: Annotated[Path, typer.Option("--out", help="Folder of models and report.")],
 ) -> None:
     """Trains and exports without TFX, in this process; for a first look and for notebooks."""
-    with _told():
+    with told():
         from tfrec.export.train import train_models
 
-        report = train_models(_load(config), to, say=_say)
+        report = train_models(load(config), to, say=say)
         out.print_json(json.dumps(report))
 
 
@@ -112,11 +82,11 @@ def tune(
     to: Annotated[Path, typer.Option("--out", help="Folder of trials and of best.yaml.")],
 ) -> None:
     """Searches the ranges of retrieval.search, on the validation split alone; resumable."""
-    with _told():
+    with told():
         from tfrec.training.tune import tune as search
         from tfrec.training.workspace import open_workspace
 
-        loaded = _load(config)
+        loaded = load(config)
         found = search(loaded, open_workspace(loaded, to / "data").data, to)
         columns = list(dict.fromkeys(key for trial in found.trials for key in trial))
         table = Table(*columns)
@@ -135,12 +105,12 @@ def pipeline_run(
     cache: Annotated[bool, typer.Option(help="Reuse what earlier runs made.")] = True,
 ) -> None:
     """Runs the pipeline on this machine: raw log to pushed models."""
-    with _told():
-        loaded = _load(config)
+    with told():
+        loaded = load(config)
         err.print("loading TFX (10 to 30 seconds)")
         from pipelines import local
 
-        report = local.run(loaded, span=span, cache=cache, say=_say)
+        report = local.run(loaded, span=span, cache=cache, say=say)
         _print_report(report)
         if report.refused:
             raise typer.Exit(3)
@@ -163,10 +133,10 @@ def pipeline_compile(
     config: ConfigFile, to: Annotated[Path, typer.Option("--out", help="Job file to write.")]
 ) -> None:
     """Writes the Kubeflow v2 / Vertex job of the same configuration."""
-    with _told():
+    with told():
         from pipelines import kubeflow
 
-        kubeflow.compile(_load(config), to)
+        kubeflow.compile(load(config), to)
         out.print(f"wrote {to}")
 
 
@@ -199,7 +169,7 @@ def query(
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
 ) -> None:
     """Asks a server over gRPC and prints recommendations with titles."""
-    with _told():
+    with told():
         from serving.client import Client, ServingError
         from tfrec.export.ask import UserFacts, recommend_rows
 
@@ -233,7 +203,7 @@ def recommend(
     batch_size: Annotated[int, typer.Option()] = 1024,
 ) -> None:
     """Writes the best items of many users to a Parquet file."""
-    with _told():
+    with told():
         from tfrec.data.tables import read_tables
         from tfrec.export.batch import BatchRecommender, read_users
 
@@ -261,7 +231,7 @@ def _measure(named: dict[str, Path], tables: Path, config: Path | None) -> tuple
     from tfrec.export.measure import data_of_ids, evaluate_saved
 
     canonical = read_tables(tables)
-    split = _load(config).split if config else SplitConfig()
+    split = load(config).split if config else SplitConfig()
     splits = split_events(canonical.interactions, split)
     data = data_of_ids(canonical, splits)
     return {
@@ -278,7 +248,7 @@ def evaluate(
     report: ReportOption = None,
 ) -> None:
     """Measures an exported model on the test split: whole catalogue, seen items excluded."""
-    with _told():
+    with told():
         _report(*_measure({model.name: model}, tables, config), report)
 
 
@@ -290,7 +260,7 @@ def compare(
     report: ReportOption = None,
 ) -> None:
     """Compares exported models on the same users, with paired intervals in the report."""
-    with _told():
+    with told():
         short = len({f.name for f in folders}) == len(folders)
         named = {f.name if short else str(f): f for f in folders}
         evaluations, data = _measure(named, tables, config)
@@ -333,10 +303,10 @@ def doctor(
     work: Annotated[Path | None, typer.Option(help="Where tables are kept; pipeline.root.")] = None,
 ) -> None:
     """Looks for the usual illnesses of data and lists; each finding names its cure."""
-    with _told():
+    with told():
         from tfrec.export.checkup import checkup
 
-        findings = checkup(_load(config), model, work)
+        findings = checkup(load(config), model, work)
         table = Table("check", "", "found", "cure")
         colours = {"ok": "green", "warning": "yellow", "critical": "red"}
         for f in findings:
@@ -352,12 +322,12 @@ def demo(
     config: Annotated[Path, typer.Option("--config", "-c")] = Path("configs/sample.yaml"),
 ) -> None:
     """Pipeline on the bundled sample, server, a real gRPC query, printed recommendations."""
-    with _told():
-        loaded = _load(config)
+    with told():
+        loaded = load(config)
         err.print("loading TFX (10 to 30 seconds)")
         from pipelines.demo import run_demo
 
-        run_demo(loaded, say=_say, show=_print_list, report=_print_report)
+        run_demo(loaded, say=say, show=_print_list, report=_print_report)
 
 
 def main() -> None:

@@ -1,0 +1,35 @@
+"""Typed, frozen configuration: one class a stage, loaded from YAML, checked once.
+
+``load_config(path)`` raises ``ConfigError`` whose message names every wrong key, what arrived and
+the rule it breaks.
+"""
+
+from tfrec.config.base import ConfigError
+from tfrec.config.data import DataConfig, Rule, SplitConfig, TableMap
+from tfrec.config.load import Config, load_config, parse_config
+from tfrec.config.models import (
+    Range,
+    RankingConfig,
+    RetrievalConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from tfrec.config.run import GateConfig, PipelineConfig
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "GateConfig",
+    "PipelineConfig",
+    "Range",
+    "RankingConfig",
+    "RetrievalConfig",
+    "Rule",
+    "SearchConfig",
+    "SplitConfig",
+    "TableMap",
+    "TrainConfig",
+    "load_config",
+    "parse_config",
+]
