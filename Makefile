@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_USE_LEGACY_KERAS := 1
 
-.PHONY: help env demo test test-slow lint types bench bench-quick results lock clean distclean
+.PHONY: help env system demo test test-slow lint types bench bench-quick results lock clean distclean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ $(STAMP): requirements.txt setup.py
 	@touch $@
 
 env: $(STAMP)  ## the environment, from requirements.txt
+
+system:  ## Debian's packages that some tests want: a Redis server, a browser (they skip without)
+	@command -v redis-server chromedriver >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server chromium chromium-driver >/dev/null; }
 
 demo: $(STAMP)  ## pipeline on the bundled sample, server, a real gRPC query, recommendations
 	@$(BIN)/tfrec demo

@@ -55,9 +55,12 @@ TEST = [
     "requests>=2.32",
     "cryptography>=44",
     "psutil>=6",
+    "selenium>=4.28",
 ]
+STORE = ["lmdb>=1.6", "redis>=5.2"]
+EXPLORE = ["starlette>=0.45", "uvicorn>=0.34"]
 TUNE = ["optuna>=4.2"]
-BENCH = ["implicit>=0.7.3,<0.8", "scikit-learn>=1.5", "psutil>=6"]
+BENCH = ["implicit>=0.7.3,<0.8", "scikit-learn>=1.5", "psutil>=6", "bm25s>=0.2"]
 
 setup(
     name="tfrec",
@@ -80,9 +83,11 @@ setup(
         "pipeline": [*SERVING, *PIPELINE],
         "kubeflow": [*SERVING, *PIPELINE, *KUBEFLOW],
         "tune": TUNE,
-        "test": [*TEST, *TUNE],
+        "store": STORE,
+        "explore": [*SERVING, *EXPLORE],
+        "test": [*TEST, *TUNE, *STORE, *EXPLORE],
         "bench": BENCH,
-        "all": [*SERVING, *PIPELINE, *KUBEFLOW, *TUNE, *TEST, *BENCH],
+        "all": [*SERVING, *PIPELINE, *KUBEFLOW, *TUNE, *STORE, *EXPLORE, *TEST, *BENCH],
     },
     entry_points={"console_scripts": ["tfrec=tfrec.cli:main"]},
 )
