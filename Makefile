@@ -23,7 +23,7 @@ $(STAMP): requirements.txt setup.py
 env: $(STAMP)  ## the environment, from requirements.txt
 
 system:  ## Debian's packages that some tests want: a Redis server, a browser (they skip without)
-	@command -v redis-server chromedriver >/dev/null || { apt-get update -qq && \
+	@{ command -v redis-server && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server chromium chromium-driver >/dev/null; }
 
 demo: $(STAMP)  ## pipeline on the bundled sample, server, a real gRPC query, recommendations
