@@ -51,6 +51,8 @@ class Feature(BaseModel):
         separator: splits a ``multi`` column that arrives as one string.
         transform: for ``numeric``: ``zscore``, ``log`` (log1p of the positive part, then z-score)
             or ``none``.
+        clip: for ``numeric``: a z-score lies within ``-clip..clip`` standard deviations; what lies
+            beyond is cut to the bound (not with transform ``none``) and counted as clipped.
         buckets: for ``numeric``: number of quantile buckets for the wide part.
     """
 
@@ -66,6 +68,7 @@ class Feature(BaseModel):
     max_length: int = Field(default=16, ge=1)
     separator: str | None = None
     transform: Literal["zscore", "log", "none"] = "zscore"
+    clip: float = Field(default=5.0, gt=0)
     buckets: int = Field(default=10, ge=2, le=1000)
 
     @model_validator(mode="after")

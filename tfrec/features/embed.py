@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.schema import Feature
@@ -29,12 +30,19 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     ``dim`` and added. A sum, not a concatenation: a feature can be left out, or be missing for a
     row, without changing the scale of the rest.
 
+    An id counts only where training gives it a meaning: padding, the hashed tail, indices behind
+    it (items added to an exported catalogue) and ids that ``trained`` denies have a vector of
+    zeros, so that the attributes alone place them. A tail row of random numbers would not.
+
     Args:
         features: the side's features, ids included.
         sizes: encoded indices of each lookup feature.
         dim: width of the result.
         id_dropout: share of rows whose id is hidden (as if unknown) in training, so that
             attributes alone learn to place users and items never seen (DropoutNet, Volkovs 2017).
+        trained: bool [rows], which id indices have training events; rows behind it have none. None
+            takes all of the vocabulary.
+        projection_stddev: of the projections' first values; None is Glorot's uniform.
     """
 
     def __init__(
@@ -43,12 +51,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         sizes: Mapping[str, int],
         dim: int,
         id_dropout: float = 0.0,
+        trained: np.ndarray | None = None,
+        projection_stddev: float | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.features = tuple(features)
         self.dim = dim
         self.id_dropout = id_dropout
+        self._trained, self._stddev = trained, projection_stddev
         self._size = dict(sizes)
         self._tables: dict[str, tf.Variable] = {}
         self._projections: dict[str, tf.keras.layers.Dense] = {}
@@ -63,11 +74,42 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                     shape=[self._size[feature.name], width],
                     initializer=tf.keras.initializers.RandomNormal(stddev=width**-0.5),
                 )
-            if feature.kind != "id":
+            if feature.kind == "id":
+                self.id_known = self.add_weight(
+                    name=f"{feature.name}_known",
+                    shape=[self._size[feature.name]],
+                    initializer=tf.keras.initializers.Constant(self._known(feature)),
+                    trainable=False,
+                )
+            else:
                 self._projections[feature.name] = tf.keras.layers.Dense(
-                    self.dim, use_bias=False, name=f"{feature.name}_projection"
+                    self.dim,
+                    use_bias=False,
+                    kernel_initializer="glorot_uniform"
+                    if self._stddev is None
+                    else tf.keras.initializers.RandomNormal(stddev=self._stddev),
+                    name=f"{feature.name}_projection",
                 )
         super().build(input_shape)
+
+    def _known(self, feature: Feature) -> np.ndarray:
+        """One where an id has a vector of its own, float32 [size]."""
+        known = np.ones(self._size[feature.name], np.float32)
+        known[0] = 0.0
+        known[len(known) - feature.oov_buckets :] = 0.0
+        if self._trained is not None:
+            rows = min(len(known), len(self._trained))
+            known[:rows] *= self._trained[:rows]
+            known[rows:] = 0.0
+        return known
+
+    def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
+        """Variables whose rows are the indices of a vocabulary, by the feature's name."""
+        tables = {name: [table] for name, table in self._tables.items()}
+        for feature in self.features:
+            if feature.kind == "id":
+                tables[feature.name].append(self.id_known)
+        return tables
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Encoded features [..., n for multi and text] to float32 [..., dim]."""
@@ -76,8 +118,10 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def _one(self, feature: Feature, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         values = inputs[feature.name]
         if feature.kind == "id":
+            # The last row is of the tail, which is never known.
+            values = tf.minimum(values, self._size[feature.name] - 1)
             vectors = tf.gather(self._tables[feature.name], values)
-            known = tf.cast(values > 0, tf.float32)
+            known = tf.gather(self.id_known, values)
             if training and self.id_dropout:
                 keep = tf.random.uniform(tf.shape(values)) >= self.id_dropout
                 known *= tf.cast(keep, tf.float32)
@@ -90,7 +134,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 vectors *= tf.cast(values > 0, tf.float32)[..., tf.newaxis]
         elif feature.kind == "numeric":
             present = tf.cast(inputs[f"{feature.name}_bucket"] > 0, tf.float32)
-            bounded = tf.clip_by_value(values, -5.0, 5.0)
+            # Changes nothing but numbers of transform ``none``, which come as they are.
+            bounded = tf.clip_by_value(values, -feature.clip, feature.clip)
             vectors = tf.stack([bounded, tf.square(bounded), present], axis=-1)
         else:
             vectors = values

@@ -121,6 +121,7 @@ def _numeric(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.
     if feature.transform != "none":
         mean, std = analyzer.moments(feature, kept)
         filled = (filled - mean) / tf.maximum(std, MIN_STD)
+        filled = tf.clip_by_value(filled, -feature.clip, feature.clip)  # outliers stay bounded
     return {
         feature.name: tf.where(present, filled, 0.0),
         f"{feature.name}_bucket": tf.where(present, bucket, 0),
