@@ -6,6 +6,7 @@ the rule it breaks.
 
 from tfrec.config.base import ConfigError
 from tfrec.config.data import DataConfig, Rule, SplitConfig, TableMap
+from tfrec.config.decide import BoostConfig, RerankConfig, UtilityConfig
 from tfrec.config.load import Config, load_config, parse_config
 from tfrec.config.models import (
     Range,
@@ -17,6 +18,7 @@ from tfrec.config.models import (
 from tfrec.config.run import GateConfig, PipelineConfig
 
 __all__ = [
+    "BoostConfig",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -24,12 +26,14 @@ __all__ = [
     "PipelineConfig",
     "Range",
     "RankingConfig",
+    "RerankConfig",
     "RetrievalConfig",
     "Rule",
     "SearchConfig",
     "SplitConfig",
     "TableMap",
     "TrainConfig",
+    "UtilityConfig",
     "load_config",
     "parse_config",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from tfrec.config.base import ConfigError, Frozen
 from tfrec.config.data import DataConfig, SplitConfig
+from tfrec.config.decide import RerankConfig, UtilityConfig, check_features
 from tfrec.config.models import RankingConfig, RetrievalConfig
 from tfrec.config.run import GateConfig, PipelineConfig
 from tfrec.schema import HISTORY, Feature, FeatureTable
@@ -25,6 +26,8 @@ class Config(Frozen):
     features: tuple[Feature, ...] = ()
     retrieval: RetrievalConfig = RetrievalConfig()
     ranking: RankingConfig = RankingConfig()
+    utility: UtilityConfig = UtilityConfig()
+    rerank: RerankConfig = RerankConfig()
     gate: GateConfig = GateConfig()
     pipeline: PipelineConfig = PipelineConfig()
 
@@ -41,6 +44,7 @@ class Config(Frozen):
         for name in self.gate.slices:
             if name not in known:
                 raise ValueError(f"gate.slices names {name!r}, which is no feature: {known}")
+        check_features(self.utility, self.rerank, table)
         return self
 
     @property
@@ -96,8 +100,8 @@ def parse_config(values: object, origin: str = "config") -> Config:
 def load_config(path: str | Path) -> Config:
     """Reads and checks a YAML configuration.
 
-    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving`` and ``pipeline.schema_file`` are
-    taken from the file's folder and returned absolute.
+    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file`` and
+    the ``weights`` of image features are taken from the file's folder and returned absolute.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or breaks a rule.
@@ -123,4 +127,10 @@ def load_config(path: str | Path) -> Config:
         }
     )
     data = config.data.model_copy(update={"path": absolute(config.data.path)})
-    return config.model_copy(update={"pipeline": pipeline, "data": data})
+    features = tuple(
+        f.model_copy(update={"weights": absolute(f.weights)})
+        if f.weights not in (None, "random")
+        else f
+        for f in config.features
+    )
+    return config.model_copy(update={"pipeline": pipeline, "data": data, "features": features})
