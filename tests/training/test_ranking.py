@@ -16,7 +16,7 @@ from tfrec.schema import Feature, FeatureTable
 from tfrec.training.ranking import KeepBest, build_ranker, evaluate_ranking, fit_ranking
 from tfrec.training.ranking_rows import RankingRows, history_bounds, plain_rows
 from tfrec.training.strategy import make_strategy
-from tfrec.training.unobserved import Unobserved
+from tfrec.data.unobserved import Unobserved
 
 N_USERS, N_ITEMS = 30, 20
 

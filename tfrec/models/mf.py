@@ -141,7 +141,12 @@ class MatrixFactorisation(Recommender):
         )
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
-        return self.items[1:] if items is None else tf.gather(self.items, items)
+        if items is None:
+            return self.items[1:]
+        # An unknown item has an index behind the table, and no vector.
+        known = (items >= 1) & (items <= self.n_items)
+        vectors = tf.gather(self.items, tf.where(known, items, tf.zeros_like(items)))
+        return tf.where(known[..., tf.newaxis], vectors, 0.0)
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
         vectors = self.user_embedding(users)

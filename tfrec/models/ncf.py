@@ -88,7 +88,7 @@ class NCF(Recommender):
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
         """Observed pairs with their negatives; a batch holds ``batch_size`` examples of both."""
         pairs = max(1, train.batch_size // (1 + self.negatives))
-        return pair_batches(data, pairs, self.negatives, train.seed, redraws=5)
+        return pair_batches(data, pairs, self.negatives, train.seed)
 
     def compile_for(self, train: TrainConfig) -> None:
         optimizer = LazyAdam(train.learning_rate)

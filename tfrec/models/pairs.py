@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
+from tfrec.data.unobserved import Unobserved
 from tfrec.schema import ITEM_ID, USER_ID
 
 NEGATIVES = "negatives"
@@ -16,20 +16,16 @@ def pair_batches(
     batch_size: int,
     negatives: int,
     seed: int,
-    *,
-    redraws: int = 1,
 ) -> tf.data.Dataset:
     """One epoch of ``data.train`` in a new order with new negatives each time it is read.
 
-    A drawn item that the user has is drawn again up to ``redraws`` times; what is observed is
-    looked up by binary search in the sorted pairs, for the whole batch at once.
+    Items that the user has in ``data.train`` are never drawn, but for users who have them all.
 
     Args:
         data: its train split is read.
         batch_size: pairs a batch; the last batch of an epoch may be smaller.
         negatives: uniform items for each pair.
         seed: of the order and the draws; the same seed gives the same epochs.
-        redraws: 0 takes what was drawn (then a negative may be an observed item).
 
     Yields:
         dict of ``user_id`` int64 [batch], ``item_id`` int64 [batch], ``negatives`` int64
@@ -42,25 +38,14 @@ def pair_batches(
         raise ValueError("training needs at least one event; the train split is empty")
     if negatives < 1:
         raise ValueError(f"negatives is a number of items from 1; got {negatives}")
-    count, width = len(data.train), data.n_items + 1
+    count = len(data.train)
     user, item = tf.constant(data.train.user), tf.constant(data.train.item)
-    code = data.train.user.astype(np.int64) * width + data.train.item
-    observed = tf.constant(np.unique(code)) if redraws else None
-
-    def draw(seeds: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform(shape, seeds, 1, width, tf.int64)
+    unobserved = Unobserved(data.train)
 
     def batch(chosen: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
         users = tf.cast(tf.gather(user, chosen), tf.int64)
-        shape = tf.stack([tf.shape(chosen)[0], negatives])
-        drawn = draw(tf.stack([number, 0]), shape)
-        for again in range(redraws):
-            pairs = users[:, tf.newaxis] * width + drawn
-            at = tf.searchsorted(observed, tf.reshape(pairs, [-1]), out_type=tf.int64)
-            at = tf.minimum(at, tf.size(observed, tf.int64) - 1)
-            taken = tf.reshape(tf.gather(observed, at), shape) == pairs
-            drawn = tf.where(taken, draw(tf.stack([number, again + 1]), shape), drawn)
         items = tf.cast(tf.gather(item, chosen), tf.int64)
+        drawn = unobserved.sample(users, negatives, tf.stack([number, 0]))
         return {USER_ID: users, ITEM_ID: items, NEGATIVES: drawn}
 
     # Whole permutations instead of a shuffle buffer: exact, and cheaper than moving single rows.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfrec.config import RankingConfig
 from tfrec.data.encoded import Interactions, RetrievalData
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
-from tfrec.training.unobserved import Unobserved
+from tfrec.data.unobserved import Unobserved
 
 Split = Literal["train", "validation", "test"]
 Row = tuple[dict[str, tf.Tensor], tf.Tensor]
