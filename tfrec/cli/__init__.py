@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
+from tfrec.cli.store import store_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ pipeline_app = typer.Typer(no_args_is_help=True, help="The TFX pipeline.")
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(pipeline_app, name="pipeline")
+app.add_typer(store_app, name="store")
 
 
 @config_app.command("check")

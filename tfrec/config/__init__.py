@@ -16,6 +16,7 @@ from tfrec.config.models import (
     TrainConfig,
 )
 from tfrec.config.run import GateConfig, PipelineConfig
+from tfrec.config.store import StoreConfig
 
 __all__ = [
     "BoostConfig",
@@ -31,6 +32,7 @@ __all__ = [
     "Rule",
     "SearchConfig",
     "SplitConfig",
+    "StoreConfig",
     "TableMap",
     "TrainConfig",
     "UtilityConfig",

@@ -14,6 +14,7 @@ from tfrec.config.data import DataConfig, SplitConfig
 from tfrec.config.decide import RerankConfig, UtilityConfig, check_features
 from tfrec.config.models import RankingConfig, RetrievalConfig
 from tfrec.config.run import GateConfig, PipelineConfig
+from tfrec.config.store import StoreConfig
 from tfrec.schema import HISTORY, Feature, FeatureTable
 
 
@@ -30,6 +31,7 @@ class Config(Frozen):
     rerank: RerankConfig = RerankConfig()
     gate: GateConfig = GateConfig()
     pipeline: PipelineConfig = PipelineConfig()
+    store: StoreConfig = StoreConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -100,7 +102,7 @@ def parse_config(values: object, origin: str = "config") -> Config:
 def load_config(path: str | Path) -> Config:
     """Reads and checks a YAML configuration.
 
-    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file`` and
+    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file``, ``store.path`` and
     the ``weights`` of image features are taken from the file's folder and returned absolute.
 
     Raises:
@@ -127,10 +129,13 @@ def load_config(path: str | Path) -> Config:
         }
     )
     data = config.data.model_copy(update={"path": absolute(config.data.path)})
+    store = config.store.model_copy(update={"path": absolute(config.store.path)})
     features = tuple(
         f.model_copy(update={"weights": absolute(f.weights)})
         if f.weights not in (None, "random")
         else f
         for f in config.features
     )
-    return config.model_copy(update={"pipeline": pipeline, "data": data, "features": features})
+    return config.model_copy(
+        update={"pipeline": pipeline, "data": data, "store": store, "features": features}
+    )

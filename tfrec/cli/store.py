@@ -1,0 +1,102 @@
+"""``tfrec store``: filling the feature store and looking into it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tfrec.cli.common import ConfigFile, load, out, say, told
+
+store_app = typer.Typer(no_args_is_help=True, help="The feature store.")
+Vectors = Annotated[Path | None, typer.Option(help="Parquet: ids and vectors.")]
+
+
+@store_app.command("load")
+def store_load(
+    config: ConfigFile,
+    tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
+    version: Annotated[str | None, typer.Option(help="Its name; the time by default.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a load that was killed.")] = False,
+    restart: Annotated[bool, typer.Option(help="Start a load that was killed over.")] = False,
+    user_vectors: Vectors = None,
+    item_vectors: Vectors = None,
+) -> None:
+    """Loads canonical tables as a new version and makes it live, all or nothing."""
+    with told():
+        from tfrec.store.tables import load_tables
+
+        if (resume or restart) and (version is None or (resume and restart)):
+            raise ValueError("one of --resume and --restart, with the --version that was begun")
+        settings = load(config).store
+        name = version or dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
+        store = _open(settings)
+        try:
+            counts = load_tables(
+                store,
+                tables,
+                name,
+                user_vectors=user_vectors,
+                item_vectors=item_vectors,
+                history_length=settings.history_length,
+                mode="resume" if resume else "restart" if restart else "new",
+                say=say,
+            )
+        except ConnectionError as error:
+            hint = f"go on with: --version {name} --resume"
+            raise ValueError(f"{error}; {hint}") from None
+        finally:
+            store.close()
+        out.print_json(json.dumps({"version": name, "rows": counts}))
+
+
+@store_app.command("status")
+def store_status(config: ConfigFile) -> None:
+    """Live versions, their columns and rows, and loads that were begun and not ended."""
+    with told():
+        store = _open(load(config).store)
+        try:
+            status = store.status()
+        except ConnectionError as error:
+            raise ValueError(str(error)) from None
+        finally:
+            store.close()
+        out.print(status.place, highlight=False, soft_wrap=True)
+        table = Table("namespace", "version", "rows", "columns")
+        for namespace, name in status.live.items():
+            columns = ", ".join(f"{c.name} {c.kind}" for c in status.columns[namespace])
+            rows = (status.rows or {}).get(namespace)
+            table.add_row(namespace, name, "" if rows is None else f"{rows:,}", columns)
+        out.print(table)
+        for name, namespaces in status.loading.items():
+            out.print(f"loading, or killed meanwhile: {name} ({', '.join(namespaces)})")
+
+
+@store_app.command("get")
+def store_get(
+    config: ConfigFile,
+    namespace: Annotated[str, typer.Argument(help="users, items, histories ...")],
+    keys: Annotated[list[str], typer.Argument(help="Ids.")],
+) -> None:
+    """Prints rows as JSON, one a line; null for an id that has none."""
+    with told():
+        store = _open(load(config).store)
+        try:
+            rows = store.get_many(namespace, keys)
+        except ConnectionError as error:
+            raise ValueError(str(error)) from None
+        finally:
+            store.close()
+        for i, key in enumerate(keys):
+            row = {n: c[i].as_py() for n, c in rows.columns.items()} if rows.found[i] else None
+            out.print(json.dumps({key: row}, ensure_ascii=False), highlight=False, soft_wrap=True)
+
+
+def _open(settings: Any) -> Any:
+    from tfrec.store import open_store
+
+    return open_store(settings)
