@@ -69,6 +69,9 @@ class DataConfig(Frozen):
         events: kinds of event that are kept, as ``[purchase]``; None keeps all.
         keep_cold: keep users and items of the attribute files that have no event.
         rows, users_count, items_count, seed: size and seed of format ``synthetic``.
+        image_files: item column of kind ``image`` -> where its files lie below ``data.path``, as
+            ``posters/{item_id}.jpg``; in braces ``item_id`` or a text column of the items. An item
+            without a file has no image.
         images: format ``synthetic`` gives each item a small PNG.
         clicks: format ``synthetic`` adds so many click events a purchase, on average.
     """
@@ -89,6 +92,7 @@ class DataConfig(Frozen):
     users_count: int | None = Field(default=None, ge=1)
     items_count: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    image_files: dict[str, str] = Field(default_factory=dict)
     images: bool = False
     clicks: float = Field(default=0.0, ge=0)
 
@@ -98,6 +102,8 @@ class DataConfig(Frozen):
             raise ValueError("format 'columns' needs the section 'interactions' with a column map")
         if self.format != "synthetic" and self.path is None:
             raise ValueError(f"format {self.format!r} needs 'path'")
+        if self.image_files and self.path is None:
+            raise ValueError("'image_files' lie below 'path', which is not given")
         return self
 
 

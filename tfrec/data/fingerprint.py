@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfrec.config import Config, DataConfig
 from tfrec.data.adapters.columns import raw_file
+from tfrec.data.image_files import image_paths
 from tfrec.data.tables import DataError
 
 # Raise when the tables made from the same inputs change.
@@ -16,6 +17,8 @@ _VERSION = 2
 
 def fingerprint(config: Config) -> str:
     """A digest of all that decides the tables: data section, features, contents of the inputs.
+
+    Of image files the name, size and time of change stand for the contents.
 
     Raises:
         DataError: ``data.path`` does not exist.
@@ -29,6 +32,10 @@ def fingerprint(config: Config) -> str:
         with path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
+    # Images by size and time of change: there may be gigabytes of them.
+    for path in image_paths(config.data):
+        known = path.stat()
+        digest.update(f"{path.name}:{known.st_size}:{known.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

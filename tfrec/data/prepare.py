@@ -24,6 +24,7 @@ from tfrec.data.adapters.movielens import read_movielens_1m, read_movielens_100k
 from tfrec.data.adapters.ncf import NEGATIVES_FILE, read_ncf
 from tfrec.data.filters import apply_filters, has_filters, of_events
 from tfrec.data.fingerprint import fingerprint
+from tfrec.data.image_files import with_image_files
 from tfrec.data.progress import progress
 from tfrec.data.quarantine import BadDataError, Quarantine
 from tfrec.data.tables import (
@@ -180,6 +181,7 @@ def _in_memory(config: Config, work: Path, quarantine: Quarantine) -> dict[str, 
         )
     users = of_events(canonical(tables.users, USER_SCHEMA), interactions, USER_ID, data.keep_cold)
     items = of_events(canonical(tables.items, ITEM_SCHEMA), interactions, ITEM_ID, data.keep_cold)
+    items = with_image_files(items, data, quarantine)
     write_tables(Tables(interactions, users, items), work)
     if negatives is not None:
         pq.write_table(negatives, work / NEGATIVES_FILE, compression="zstd")

@@ -7,10 +7,11 @@ or bytes (an encoded image).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ INTERACTIONS = "interactions"
 USERS = "users.parquet"
 ITEMS = "items.parquet"
 TITLE = "title"
+IMAGE_GROUP = 512  # rows of a group of ``items.parquet`` where it holds images
 
 INTERACTION_SCHEMA = pa.schema(
     [
@@ -195,7 +197,10 @@ def write_tables(tables: Tables, directory: str | Path) -> None:
 def write_attributes(users: pa.Table, items: pa.Table, directory: Path) -> None:
     """Writes ``users.parquet`` and ``items.parquet`` of a canonical folder."""
     pq.write_table(users, directory / USERS, compression="zstd")
-    pq.write_table(items, directory / ITEMS, compression="zstd")
+    # Images make rows large: small groups let a reader take a range without the rest.
+    heavy = any(pa.types.is_binary(column.type) for column in items.schema)
+    size = IMAGE_GROUP if heavy else None
+    pq.write_table(items, directory / ITEMS, compression="zstd", row_group_size=size)
 
 
 def check_rows(interactions: pa.Table, users: pa.Table, items: pa.Table) -> None:
@@ -242,10 +247,11 @@ def open_interactions(directory: str | Path) -> ds.Dataset:
     return dataset
 
 
-def _read_attributes(path: Path, required: pa.Schema) -> pa.Table:
+def _read_attributes(path: Path, required: pa.Schema, without: Sequence[str] = ()) -> pa.Table:
     if not path.exists():
         raise DataError(f"{path}: no such file; a canonical folder holds it; prepare it again")
-    table = pq.read_table(path)
+    kept = [name for name in pq.read_schema(path).names if name not in without]
+    table = pq.read_table(path, columns=kept)
     check_table(table, required, str(path))
     return table
 
@@ -255,9 +261,26 @@ def read_users(directory: str | Path) -> pa.Table:
     return _read_attributes(Path(directory) / USERS, USER_SCHEMA)
 
 
-def read_items(directory: str | Path) -> pa.Table:
-    """The items of a canonical folder, checked for columns and types."""
-    return _read_attributes(Path(directory) / ITEMS, ITEM_SCHEMA)
+def read_items(directory: str | Path, without: Sequence[str] = ()) -> pa.Table:
+    """The items of a canonical folder, checked for columns and types.
+
+    Args:
+        directory: the folder.
+        without: columns that are not read, as large images.
+    """
+    return _read_attributes(Path(directory) / ITEMS, ITEM_SCHEMA, without)
+
+
+def read_item_range(directory: str | Path, start: int, rows: int) -> pa.Table:
+    """Some rows of the items, in the table's order; reads no more row groups than it needs."""
+    file = pq.ParquetFile(Path(directory) / ITEMS)
+    ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
+    first, last = np.searchsorted(ends, [start, start + rows - 1], side="right")
+    groups = range(int(first), min(int(last), len(ends) - 1) + 1)
+    if not groups:
+        return file.schema_arrow.empty_table()
+    before = int(ends[first - 1]) if first else 0
+    return file.read_row_groups(list(groups)).slice(start - before, rows)
 
 
 def read_tables(directory: str | Path) -> Tables:
