@@ -102,8 +102,9 @@ def parse_config(values: object, origin: str = "config") -> Config:
 def load_config(path: str | Path) -> Config:
     """Reads and checks a YAML configuration.
 
-    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file``, ``store.path`` and
-    the ``weights`` of image features are taken from the file's folder and returned absolute.
+    Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file``,
+    ``store.path`` and the ``weights`` of image features are taken from the file's folder and
+    returned absolute.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or breaks a rule.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from abc import ABC, abstractmethod
@@ -25,9 +26,17 @@ from tfrec.store.recent import HISTORY_SCHEMA, ITEM, TIME, entry, merged
 
 @dataclass(frozen=True)
 class Fetched:
-    """Bytes of one namespace: its live version, [key] rows, and online parts for histories."""
+    """Bytes of one namespace, all of one moment.
+
+    Attributes:
+        version: the live one.
+        columns: its columns as text, ``RowSchema.json``.
+        rows: [key] bytes, None where there are none.
+        recent: [key] online parts, for histories.
+    """
 
     version: str | None
+    columns: str
     rows: Sequence[bytes | None]
     recent: Sequence[bytes | None] = ()
 
@@ -35,9 +44,10 @@ class Fetched:
 class BaseStore(ABC):
     """A feature store over a place for bytes.
 
-    Fields of the place's small table (``meta``): ``live:<namespace>`` holds the version,
-    ``schema:<namespace>:<version>`` the columns, ``load:<version>`` the namespaces of a load,
-    ``done:<version>:<source>`` how far it is.
+    Fields of the place's small table (``meta``): ``live:<namespace>`` holds the version and its
+    columns, ``<version> <JSON>``, so that a reader never knows the one without the other;
+    ``schema:<namespace>:<version>`` holds the columns of every version that has rows,
+    ``load:<version>`` the namespaces of a load, ``done:<version>:<source>`` how far it is.
     """
 
     def __init__(self, config: StoreConfig, clock: Any = time.time) -> None:
@@ -114,7 +124,7 @@ class BaseStore(ABC):
         if fetched.version is None:
             columns = {name: pa.nulls(len(fetched.rows)) for name in names or ()}
             return Rows(columns, np.zeros(len(fetched.rows), bool), None)
-        schema = self._schema_of(namespace, fetched.version)
+        schema = _parsed(fetched.columns)
         columns, found = decode(fetched.rows, schema, names, self._clock())
         return Rows(columns, found, fetched.version)
 
@@ -129,7 +139,7 @@ class BaseStore(ABC):
         return Rows({n: columns[n] for n in names or columns}, found, fetched.version)
 
     def _schema_of(self, namespace: str, version: str) -> RowSchema:
-        """Columns of a version; they never change, so they are asked for once."""
+        """Columns to write a version with; they never change, so they are asked for once."""
         key = (namespace, version)
         if key not in self._schemas:
             text = self._meta().get(f"schema:{namespace}:{version}")
@@ -141,18 +151,18 @@ class BaseStore(ABC):
     def schema(self, namespace: str) -> RowSchema | None:
         if namespace == HISTORIES:
             return HISTORY_SCHEMA
-        version = self._fetch({check_namespace(namespace): []})[namespace].version
-        return None if version is None else self._schema_of(namespace, version)
+        fetched = self._fetch({check_namespace(namespace): []})[namespace]
+        return None if fetched.version is None else _parsed(fetched.columns)
 
     def status(self) -> Status:
         meta = self._meta()
-        live = {f[5:]: v for f, v in sorted(meta.items()) if f.startswith("live:")}
+        live = {f[5:]: split_live(v) for f, v in sorted(meta.items()) if f.startswith("live:")}
         loads = {f[5:]: json.loads(v) for f, v in sorted(meta.items()) if f.startswith("load:")}
-        counts = {n: self._count(n, v) for n, v in live.items()}
+        counts = {n: self._count(n, str(v)) for n, (v, _) in live.items()}
         return Status(
             self.place,
-            live,
-            {n: RowSchema.parse(meta[f"schema:{n}:{v}"]) for n, v in live.items()},
+            {n: str(v) for n, (v, _) in live.items()},
+            {n: _parsed(columns) for n, (_, columns) in live.items()},
             loads,
             {n: c for n, c in counts.items() if c is not None} or None,
         )
@@ -216,7 +226,7 @@ class BaseStore(ABC):
         schemas = {check_namespace(n): _row_schema(n, s) for n, s in (namespaces or {}).items()}
         meta = self._meta()
         begun = meta.get(f"load:{version}")
-        taken = sorted(f[5:] for f, v in meta.items() if f.startswith("live:") and v == version)
+        taken = [n for n in _live(meta) if _live(meta)[n] == version]
         if taken and begun is None:
             raise StoreError(f"a version is new; {version!r} is live in {taken}; choose another")
         if begun is not None and mode == "new":
@@ -253,17 +263,35 @@ class BaseStore(ABC):
             ``namespace:version`` of what was removed.
         """
         meta = self._meta()
+        live = _live(meta)
         loading = {f[5:] for f in meta if f.startswith("load:")}
         removed = []
         for field in meta:
             _, _, rest = field.partition("schema:")
             namespace, _, version = rest.partition(":")
-            if not rest or version in loading or meta.get(f"live:{namespace}") == version:
+            if not rest or version in loading or live.get(namespace) == version:
                 continue
             self._delete(namespace, version)
             self._change({}, {}, [field])
             removed.append(rest)
         return removed
+
+
+def split_live(value: str | None) -> tuple[str | None, str]:
+    """Version and columns out of a field ``live:<namespace>``; None and '' where there is none."""
+    version, _, columns = (value or "").partition(" ")
+    return version or None, columns
+
+
+def _live(meta: Mapping[str, str]) -> dict[str, str]:
+    """Live version by namespace, in order."""
+    fields = sorted(f for f in meta if f.startswith("live:"))
+    return {f[5:]: str(split_live(meta[f])[0]) for f in fields}
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(columns: str) -> RowSchema:
+    return RowSchema.parse(columns)
 
 
 def _table(columns: Mapping[str, Any]) -> pa.Table:
@@ -321,7 +349,7 @@ class VersionLoad:
         meta = self._store._meta()
         field = f"load:{self.version}"
         expected = {field: meta.get(field, "")}
-        live = {f"live:{n}": self.version for n in self.schemas}
+        live = {f"live:{n}": f"{self.version} {s.json}" for n, s in self.schemas.items()}
         if not expected[field] or not self._store._change(expected, live, self._fields(meta)):
             raise self._over()
 
@@ -334,7 +362,7 @@ class VersionLoad:
     def abort(self) -> None:
         meta = self._store._meta()
         for namespace in json.loads(meta.get(f"load:{self.version}", "[]")):
-            if meta.get(f"live:{namespace}") != self.version:
+            if _live(meta).get(namespace) != self.version:
                 self._store._delete(namespace, self.version)
                 self._store._change({}, {}, [f"schema:{namespace}:{self.version}"])
         self._store._change({}, {}, self._fields(meta))

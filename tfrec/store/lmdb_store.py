@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from tfrec.config.store import StoreConfig
-from tfrec.store.base import BaseStore, Fetched
+from tfrec.store.base import BaseStore, Fetched, split_live
 from tfrec.store.errors import StoreError, StoreUnavailable
 from tfrec.store.keys import HISTORIES, lmdb_keys, lmdb_prefix
 from tfrec.store.recent import appended
@@ -113,7 +113,7 @@ class LmdbStore(BaseStore):
         with self._transaction() as txn, txn.cursor() as cursor:
             for namespace, ids in keys.items():
                 live = txn.get(META + f"live:{namespace}".encode())
-                version = None if live is None else live.decode()
+                version, columns = split_live(None if live is None else live.decode())
                 rows: Sequence[bytes | None] = [None] * len(ids)
                 if version is not None:
                     rows = _get(cursor, lmdb_keys(lmdb_prefix(namespace, version), ids))
@@ -122,7 +122,7 @@ class LmdbStore(BaseStore):
                     now = self._clock()
                     values = _get(cursor, lmdb_keys(RECENT, ids))
                     recent = [_unexpired(v, now) for v in values]
-                out[namespace] = Fetched(version, rows, recent)
+                out[namespace] = Fetched(version, columns, rows, recent)
         return out
 
     def _write(

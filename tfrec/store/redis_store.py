@@ -2,8 +2,8 @@
 
 One request is one round trip: MGET of all rows and, behind it on the same connection, the live
 versions. If these changed meanwhile, the rows are asked for again, so an answer is never of two
-versions. In a cluster the rows come from several nodes at once; there the version before the live
-one stays complete until the next load begins.
+versions. In a cluster the rows come from several nodes at once, and the live versions in a second
+round trip after them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from tfrec.config.store import StoreConfig
-from tfrec.store.base import BaseStore, Fetched
+from tfrec.store.base import BaseStore, Fetched, split_live
 from tfrec.store.errors import StoreError, StoreUnavailable
 from tfrec.store.keys import HISTORIES, redis_keys, redis_meta, redis_tails
 from tfrec.store.recent import APPEND_LUA
@@ -114,29 +114,30 @@ class RedisStore(BaseStore):
         names: list[bytes] = []
         if len(known) == len(keys):
             for namespace, ids in keys.items():
-                version = known[namespace]
+                version, _ = split_live(known[namespace])
                 if version is not None:
                     names += redis_keys(self._name, namespace, version, ids)
                 if namespace == HISTORIES:
                     names += redis_tails(self._name, ids)
         client = self._reader()
-        pipe = client.pipeline() if self.config.cluster else client.pipeline(transaction=False)
+        fields = [f"live:{n}" for n in keys]
         if self.config.cluster:
-            for name in names:
-                pipe.get(name)
-        elif names:
-            pipe.mget(names)
-        pipe.hmget(self._key, [f"live:{n}" for n in keys])
-        *answers, versions = pipe.execute()
-        live = {n: None if v is None else v.decode() for n, v in zip(keys, versions, strict=True)}
-        values = iter(answers if self.config.cluster else answers[0] if answers else [])
+            values = _get_each(client, names)
+            answered = client.hmget(self._key, fields)
+        else:
+            pipe = client.pipeline(transaction=False)
+            pipe.mget(names or [self._key + b"-"])  # MGET of nothing is an error
+            pipe.hmget(self._key, fields)
+            values, answered = pipe.execute()
+        live = {n: None if v is None else v.decode() for n, v in zip(keys, answered, strict=True)}
+        rest = iter(values)
         found = {}
         if live == known:
             for namespace, ids in keys.items():
-                version, n = live[namespace], len(ids)
-                rows = [None] * n if version is None else list(islice(values, n))
-                recent = list(islice(values, n)) if namespace == HISTORIES else []
-                found[namespace] = Fetched(version, rows, recent)
+                (version, columns), n = split_live(live[namespace]), len(ids)
+                rows = [None] * n if version is None else list(islice(rest, n))
+                recent = list(islice(rest, n)) if namespace == HISTORIES else []
+                found[namespace] = Fetched(version, columns, rows, recent)
         return found, live
 
     def _write(
@@ -209,6 +210,14 @@ class RedisStore(BaseStore):
             if client is not None:
                 client.close()
         self._quick = self._slow = None
+
+
+def _get_each(client: Any, names: Sequence[bytes]) -> list[bytes | None]:
+    """GET a key at a time, in one pipeline to every node at once."""
+    pipe = client.pipeline()
+    for name in names:
+        pipe.get(name)
+    return pipe.execute() if names else []
 
 
 def _set_each(client: Any, pairs: Mapping[bytes, bytes], expires: int) -> None:
