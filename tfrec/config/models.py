@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tfrec.config.base import Frozen
+from tfrec.config.objectives import Objective, check_objectives
 
 
 class TrainConfig(Frozen):
@@ -113,6 +114,13 @@ class RankingConfig(Frozen):
         negatives: unobserved items sampled for each observed one, label ``purchase``.
         history_length: recent items given to the ranker as a feature; 0 gives none.
         crosses: features crossed in the wide part; ``history`` may be one of them.
+        objectives: what model ``multi_task`` predicts, by name; see docs/objectives.md.
+        primary: the objective that is the model's ``score``; the first where not given.
+        window: most seconds between two events of a user with an item that are one encounter,
+            labelled together.
+        last_layer_prior: precision of the prior of the last layer's weights: a posterior is fitted
+            after training and the signature ``rank_sample`` draws from it (Thompson sampling).
+            None: no posterior.
     """
 
     enabled: bool = True
@@ -123,5 +131,14 @@ class RankingConfig(Frozen):
     negatives: int = Field(default=4, ge=1)
     history_length: int = Field(default=10, ge=0)
     crosses: tuple[tuple[str, ...], ...] = ()
+    objectives: dict[str, Objective] = Field(default_factory=dict)
+    primary: str | None = None
+    window: int = Field(default=86_400, ge=0)
+    last_layer_prior: float | None = Field(default=None, gt=0)
     params: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig(epochs=3, batch_size=1024, learning_rate=0.02)
+
+    @model_validator(mode="after")
+    def _check(self) -> RankingConfig:
+        check_objectives(self.objectives, self.primary, self.task)
+        return self

@@ -7,7 +7,7 @@ Interest Network) with a scaled dot product in place of its small network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -48,8 +48,8 @@ def attend(query: tf.Tensor, vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.einsum("bn,bnd->bd", tf.where(kept, weights, 0.0), vectors)
 
 
-class DeepNetwork(tf.keras.layers.Layer):
-    """A feed-forward network over embedded features.
+class EmbeddedFeatures(tf.keras.layers.Layer):
+    """Embedded features side by side, for a network to read.
 
     Args:
         features: features used, each with its width ``dim``.
@@ -75,8 +75,6 @@ class DeepNetwork(tf.keras.layers.Layer):
         dots: bool,
         embedding_dim: int | None,
         embedding_stddev: float,
-        hidden: Sequence[int],
-        dropout: float,
         seed: int,
     ) -> None:
         super().__init__(name="deep")
@@ -112,17 +110,7 @@ class DeepNetwork(tf.keras.layers.Layer):
                 or (name in self.tables and self._dim(name) == self._dim(ITEM_ID))
             )
             width += len(self._pairs)
-        self.hidden = []
-        for i, units in enumerate((*hidden, 1)):
-            last = i == len(hidden)
-            kernel = tf.keras.initializers.GlorotUniform(seed=seed + i)
-            layer = tf.keras.layers.Dense(
-                units, None if last else "relu", kernel_initializer=kernel, name=f"dense_{i}"
-            )
-            layer.build([None, width])
-            self.hidden.append(layer)
-            width = units
-        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed)
+        self.width = width
 
     def _dim(self, name: str) -> int:
         return int(self.tables[name].shape[1])
@@ -131,11 +119,6 @@ class DeepNetwork(tf.keras.layers.Layer):
     def embeddings(self) -> list[tf.Variable]:
         """The embedding tables, each [size, dim]."""
         return list(self.tables.values())
-
-    @property
-    def kernels(self) -> list[tf.Variable]:
-        """The hidden layers' kernels, each [in, out]."""
-        return [layer.kernel for layer in self.hidden]
 
     def embed(self, inputs: Mapping[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Inputs of the first hidden layer.
@@ -170,12 +153,76 @@ class DeepNetwork(tf.keras.layers.Layer):
         ]
         return [*blocks.values(), *dots], squares
 
-    def call(
+
+def dense(name: str, width: int, units: int, seed: int, activation: str | None) -> Any:
+    """A built dense layer from ``width`` to ``units`` columns."""
+    kernel = tf.keras.initializers.GlorotUniform(seed=seed)
+    layer = tf.keras.layers.Dense(units, activation, kernel_initializer=kernel, name=name)
+    layer.build([None, width])
+    return layer
+
+
+class DeepNetwork(EmbeddedFeatures):
+    """A feed-forward network over embedded features.
+
+    Args:
+        features, sizes, history_length, history_pooling, dots, embedding_dim, embedding_stddev: see
+            ``EmbeddedFeatures``.
+        hidden: widths of the ReLU layers.
+        dropout: share of hidden units dropped in training.
+        seed: of initialisation and dropout.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        sizes: Mapping[str, int],
+        history_length: int,
+        history_pooling: Pooling,
+        dots: bool,
+        embedding_dim: int | None,
+        embedding_stddev: float,
+        hidden: Sequence[int],
+        dropout: float,
+        seed: int,
+    ) -> None:
+        super().__init__(
+            features,
+            sizes,
+            history_length,
+            history_pooling,
+            dots,
+            embedding_dim,
+            embedding_stddev,
+            seed,
+        )
+        width = self.width
+        self.hidden = []
+        for i, units in enumerate((*hidden, 1)):
+            last = i == len(hidden)
+            activation = None if last else "relu"
+            self.hidden.append(dense(f"dense_{i}", width, units, seed + i, activation))
+            width = units
+        self.dropout = tf.keras.layers.Dropout(dropout, seed=seed)
+
+    @property
+    def kernels(self) -> list[tf.Variable]:
+        """The hidden layers' kernels, each [in, out]."""
+        return [layer.kernel for layer in self.hidden]
+
+    def last_hidden(
         self, inputs: Mapping[str, tf.Tensor], training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Logits float32 [batch] and the squares of ``embed``, float32 [batch]."""
+        """What the last layer reads, float32 [batch, units], and the squares of ``embed``."""
         blocks, squares = self.embed(inputs)
         hidden = tf.concat(blocks, axis=1)
         for layer in self.hidden[:-1]:
             hidden = self.dropout(layer(hidden), training=training)
+        return hidden, squares
+
+    def call(
+        self, inputs: Mapping[str, tf.Tensor], training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits float32 [batch] and the squares of ``embed``, float32 [batch]."""
+        hidden, squares = self.last_hidden(inputs, training)
         return self.hidden[-1](hidden)[:, 0], squares

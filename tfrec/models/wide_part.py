@@ -94,6 +94,7 @@ class WideLinear(tf.keras.layers.Layer):
         columns: single columns.
         crosses: groups of columns to cross.
         cross_buckets: most indices of one cross.
+        outputs: None is one model; else so many models over the same indices.
 
     Raises:
         ValueError: a cross has fewer than 2 or more than 4 members.
@@ -104,6 +105,7 @@ class WideLinear(tf.keras.layers.Layer):
         columns: Sequence[Column],
         crosses: Sequence[Sequence[Column]],
         cross_buckets: int,
+        outputs: int | None = None,
     ) -> None:
         super().__init__(name="wide")
         for members in crosses:
@@ -121,8 +123,9 @@ class WideLinear(tf.keras.layers.Layer):
         self.offsets = tuple(sum(sizes[:i]) for i in range(len(sizes)))
         self.size = sum(sizes)
         # FTRL recomputes a weight from its sums alone: any other start than zero would be lost.
+        shape = [max(self.size, 1)] if outputs is None else [max(self.size, 1), outputs]
         self.weight = self.add_weight(
-            name="weight", shape=[max(self.size, 1)], initializer="zeros", dtype=tf.float32
+            name="weight", shape=shape, initializer="zeros", dtype=tf.float32
         )
 
     def indices(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -141,7 +144,9 @@ class WideLinear(tf.keras.layers.Layer):
         return tf.concat(found, axis=1), tf.concat(masks, axis=1)
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Logits float32 [batch]."""
+        """Logits float32 [batch], or [batch, outputs]."""
         index, kept = self.indices(inputs)
         weights = tf.gather(self.weight, index)
+        if weights.shape.rank == 3:
+            kept = kept[:, :, tf.newaxis]
         return tf.reduce_sum(tf.where(kept, weights, 0.0), axis=1)
