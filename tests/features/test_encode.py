@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tables import FEATURES, small_data, small_tables
-from tfrec.features.encode import dense_numbers, dense_strings, recent, tokens
+from tfrec.features.encode import dense_numbers, dense_strings, recent
 from tfrec.features.encoder import parse_examples, raw_specs
 from tfrec.features.fit import fit_encoder
 from tfrec.features.fitted import number_statistics, order_vocabulary
@@ -37,12 +37,6 @@ def test_absent_numbers_are_nan() -> None:
     sparse = tf.SparseTensor([[0, 0], [2, 0]], [1.5, 0.0], [3, 1])
     np.testing.assert_array_equal(dense_numbers(sparse), [1.5, np.nan, 0.0])
     np.testing.assert_array_equal(dense_numbers(tf.ragged.constant([[2], []])), [2.0, np.nan])
-
-
-def test_words_of_any_script() -> None:
-    text = tf.constant(["Toy Story (1995)", "ÉTÉ à l'île", "日本 2", "", "  ,;  "])
-    words = [[w for w in row if w] for row in np.char.decode(tokens(text, 4).numpy().astype(bytes))]
-    assert words == [["toy", "story", "1995"], ["été", "à", "l", "île"], ["日本", "2"], [], []]
 
 
 @settings(deadline=None, max_examples=30)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfrec.features.text_encoders import TextEncoder
 from tfrec.schema import Feature
 
 
@@ -30,6 +31,11 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     ``dim`` and added. A sum, not a concatenation: a feature can be left out, or be missing for a
     row, without changing the scale of the rest.
 
+    A text is encoded as its feature says (``TextEncoder``). One that shares another text's
+    vocabulary is read by that text's encoder and projection, on this side or in ``shared``: equal
+    words lie in equal places of both towers from the start, so a query finds a title that no
+    training event ever brought together with it.
+
     An id counts only where training gives it a meaning: padding, the hashed tail, indices behind
     it (items added to an exported catalogue) and ids that ``trained`` denies have a vector of
     zeros, so that the attributes alone place them. A tail row of random numbers would not.
@@ -43,6 +49,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         trained: bool [rows], which id indices have training events; rows behind it have none. None
             takes all of the vocabulary.
         projection_stddev: of the projections' first values; None is Glorot's uniform.
+        shared: another side, built before this one, whose texts this side's features may share.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         id_dropout: float = 0.0,
         trained: np.ndarray | None = None,
         projection_stddev: float | None = None,
+        shared: FeatureEmbedding | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,11 +70,31 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self._trained, self._stddev = trained, projection_stddev
         self._size = dict(sizes)
         self._tables: dict[str, tf.Variable] = {}
+        self._texts: dict[str, TextEncoder] = {}
         self._projections: dict[str, tf.keras.layers.Dense] = {}
+        # Behind a function, or Keras would count the other side's weights as this side's too.
+        self._shared = lambda: shared
+
+    def _owner(self, feature: Feature) -> FeatureEmbedding:
+        """The side that holds a feature's encoder and projection."""
+        other = self._shared()
+        names = () if other is None else [f.name for f in other.features]
+        return other if other is not None and feature.shares in names else self
+
+    def _kept_as(self, feature: Feature) -> str:
+        """Under which name they are kept there."""
+        names = [f.name for f in self._owner(feature).features]
+        return feature.shares if feature.shares in names else feature.name
 
     def build(self, input_shape: object) -> None:
         for feature in self.features:
-            if feature.is_lookup:
+            if self._owner(feature) is not self or self._kept_as(feature) != feature.name:
+                continue
+            if feature.kind == "text":
+                self._texts[feature.name] = TextEncoder.of(
+                    feature, self._size[feature.name], name=f"{feature.name}_text"
+                )
+            elif feature.is_lookup:
                 # An id is a vector of the tower's own width and needs no projection.
                 width = self.dim if feature.kind == "id" else feature.dim
                 self._tables[feature.name] = self.add_weight(
@@ -106,6 +134,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
         """Variables whose rows are the indices of a vocabulary, by the feature's name."""
         tables = {name: [table] for name, table in self._tables.items()}
+        tables |= {name: [text.table] for name, text in self._texts.items()}
         for feature in self.features:
             if feature.kind == "id":
                 tables[feature.name].append(self.id_known)
@@ -126,6 +155,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 keep = tf.random.uniform(tf.shape(values)) >= self.id_dropout
                 known *= tf.cast(keep, tf.float32)
             return vectors * known[..., tf.newaxis]
+        if feature.kind == "text":
+            owner, name = self._owner(feature), self._kept_as(feature)
+            return owner._projections[name](owner._texts[name](values))
         if feature.is_lookup:
             vectors = tf.gather(self._tables[feature.name], values)
             if feature.is_sequence:

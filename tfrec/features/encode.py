@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tfrec.features.text import tokens
 from tfrec.schema import HISTORY, ITEM_ID, Feature, FeatureTable
 
 Raw = Mapping[str, tf.Tensor | tf.SparseTensor | tf.RaggedTensor]
@@ -93,16 +94,6 @@ def dense_numbers(values: Any) -> tf.Tensor:
     return values
 
 
-def tokens(text: tf.Tensor, width: int) -> tf.Tensor:
-    """Lower-case words of a text, string [batch, width], '' behind the last.
-
-    A word is a run of letters, digits or marks of any script; everything else separates.
-    """
-    lower = tf.strings.lower(text, encoding="utf-8")
-    spaced = tf.strings.regex_replace(lower, r"[^\pL\pN\pM]+", " ")
-    return dense_strings(tf.strings.split(tf.strings.strip(spaced)), width)
-
-
 def _multi(feature: Feature, values: Any) -> tf.Tensor:
     if feature.separator is not None:
         values = tf.strings.split(dense_strings(values, None), feature.separator)
@@ -135,8 +126,8 @@ def encode_one(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, t
     if feature.kind == "multi":
         return {feature.name: analyzer.lookup(feature, _multi(feature, values))}
     if feature.kind == "text":
-        words = tokens(dense_strings(values, None), feature.max_length)
-        return {feature.name: analyzer.lookup(feature, words)}
+        cut = tokens(dense_strings(values, None), feature)
+        return {feature.name: analyzer.lookup(feature, cut)}
     if feature.kind == "numeric":
         return _numeric(feature, values, analyzer)
     vector = tf.cast(
@@ -169,7 +160,8 @@ def encode(
         Encoded features by name; ``history`` int64 [batch, H].
     """
     encoded: dict[str, tf.Tensor] = {}
-    for feature in features:
+    # Who shares a vocabulary comes behind its owner, whose values make it.
+    for feature in sorted(features, key=lambda f: f.shares is not None):
         if feature.name in raw:
             encoded.update(encode_one(feature, raw[feature.name], analyzer))
     if history_length > 0 and HISTORY in raw:

@@ -105,7 +105,7 @@ def _present(values: tf.Tensor) -> tf.SparseTensor:
 
 
 def _read_vocabulary(output: Any, feature: Feature) -> np.ndarray:
-    values = [value.decode() for value in output.vocabulary_by_name(feature.name)]
+    values = [value.decode() for value in output.vocabulary_by_name(feature.vocabulary)]
     return np.array(["", *values], dtype=object)
 
 

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrec.data.encoded import Interactions, RetrievalData
-from tfrec.features.encode import tokens
 from tfrec.features.encoder import Encoder, FittedEncoder
 from tfrec.features.fitted import (
     count_values,
@@ -21,6 +20,7 @@ from tfrec.features.fitted import (
     order_vocabulary,
     save_statistics,
 )
+from tfrec.features.text import tokens
 from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID, WEIGHT, Feature, FeatureTable, Role
 
 BLOCK = 65_536  # rows encoded at a time
@@ -70,8 +70,12 @@ def _counts(table: pa.Table, feature: Feature) -> Counter[str]:
         flat = values.flat_values.numpy()
         return Counter(count_values(pa.array([v.decode() for v in flat], pa.string())))
     if feature.kind == "text":
-        words = tokens(tf.constant(values, tf.string), feature.max_length).numpy().ravel()
-        return Counter(count_values(pa.array([w.decode() for w in words], pa.string())))
+        counts: Counter[str] = Counter()
+        for start in range(0, len(values), BLOCK):
+            cut = tokens(tf.constant(values[start : start + BLOCK], tf.string), feature)
+            strings = pa.array(cut.numpy().ravel(), pa.binary()).cast(pa.string())
+            counts.update(count_values(strings))
+        return counts
     strings = pa.array(list(values), pa.string())
     if feature.separator is not None:
         strings = pc.list_flatten(pc.split_pattern(strings, feature.separator))
@@ -138,6 +142,8 @@ def _find(
             f"feature {feature.name!r} (role {feature.role}) is no column of the "
             f"{feature.role} table, which has {table.column_names}; mend 'features' or the data"
         )
+    if feature.shares is not None:
+        return
     if feature.is_lookup:
         counted = _counts(table, feature) + counts
         vocabularies[feature.name] = order_vocabulary(counted, feature)

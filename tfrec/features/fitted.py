@@ -27,13 +27,14 @@ class FittedAnalyzer(tf.Module):
     def __init__(self, folder: str | Path, features: FeatureTable) -> None:
         super().__init__(name="fitted_analyzer")
         self.folder = str(folder)
+        self._file = {f.name: f.vocabulary for f in features}
         self._numbers = json.loads((Path(folder) / "numbers.json").read_text())
         self._tables = {}
         self.sizes: dict[str, int] = {}
         for feature in features:
             if not feature.is_lookup:
                 continue
-            path = Path(folder) / f"{feature.name}.txt"
+            path = Path(folder) / f"{feature.vocabulary}.txt"
             with path.open("rb") as lines:
                 known = sum(1 for _ in lines)
             self.sizes[feature.name] = known + 1 + feature.oov_buckets
@@ -41,7 +42,7 @@ class FittedAnalyzer(tf.Module):
 
     def vocabulary(self, name: str) -> np.ndarray:
         """Values of a lookup feature by index, object [V + 1]; entry 0 (padding) is ''."""
-        text = (Path(self.folder) / f"{name}.txt").read_text(encoding="utf-8")
+        text = (Path(self.folder) / f"{self._file[name]}.txt").read_text(encoding="utf-8")
         return np.array(["", *text.split("\n")[:-1]], dtype=object)
 
     def lookup(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,7 @@ class TftAnalyzer:
         self._vocabularies: dict[str, Any] = {}
 
     def lookup(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
-        if feature.name not in self._vocabularies:
+        if feature.shares is None and feature.name not in self._vocabularies:
             self._vocabularies[feature.name] = self._tft.vocabulary(
                 tf.reshape(values, [-1]),
                 top_k=feature.max_vocabulary,
@@ -33,7 +33,7 @@ class TftAnalyzer:
             )
         indices = self._tft.apply_vocabulary(
             values,
-            self._vocabularies[feature.name],
+            self._vocabularies[feature.vocabulary],
             num_oov_buckets=feature.oov_buckets,
         )
         indices = tf.cast(indices, tf.int64) + 1
