@@ -36,11 +36,15 @@ class Recommender(tf.keras.Model):
         history_length: H, how many recent items the model reads; 0 for none.
         bytes_per_user: working memory of ``score_catalogue`` for each row of a batch, beside the
             scores themselves; evaluation and batch answers choose their blocks by it.
+        content: True where items are placed by their features too, so that an exported catalogue
+            can take new ones; then ``growing``, ``item_rows``, ``embed_described`` and
+            ``score_described`` are there.
         needs_validation: True where ``fit`` runs epochs that early stopping may end.
     """
 
     history_length: int = 0
     bytes_per_user: int = 0
+    content: bool = False
     needs_validation: ClassVar[bool] = True
 
     def __init__(self, data: RetrievalData, **kwargs: Any) -> None:
@@ -108,6 +112,44 @@ class Recommender(tf.keras.Model):
             TypeError: the model has no item vectors.
         """
         raise TypeError(f"{type(self).__name__} has no item vectors; see 'tfrec models'")
+
+    def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
+        """Variables with one row an index of a vocabulary, by the feature's name.
+
+        A warm start moves their rows by raw value; they hold n + 1 rows (padding first) or those of
+        the hashed tail behind them. All other trained weights must have the same shape as before.
+        """
+        return {}
+
+    def warm_started(self) -> None:
+        """Called when the weights of an earlier model have been put in, before training."""
+
+    def growing(self) -> dict[str, tf.Variable]:
+        """Variables with one row an item that an exported catalogue may grow, by name.
+
+        Their first axis is of unknown length; row ``r`` belongs to item ``r`` (padding first), of
+        ``index`` to item ``r + 1``.
+        """
+        return {}
+
+    def item_rows(self, items: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Rows of ``growing`` for described items.
+
+        Args:
+            items: encoded item features [batch, ...]; ``item_id`` int64 [batch] is 0 for new ones.
+
+        Raises:
+            TypeError: the model places no item by its features.
+        """
+        raise TypeError(f"{type(self).__name__} knows items by their ids alone; see 'tfrec models'")
+
+    def embed_described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Vectors of items given by encoded features, float32 [batch, dim]; see ``item_rows``."""
+        raise TypeError(f"{type(self).__name__} knows items by their ids alone; see 'tfrec models'")
+
+    def score_described(self, users: Users, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Scores of users with items given by encoded features, float32 [batch]."""
+        raise TypeError(f"{type(self).__name__} knows items by their ids alone; see 'tfrec models'")
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
         """A vector for users known by their history alone, the items held fixed.

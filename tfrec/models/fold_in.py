@@ -30,7 +30,7 @@ def fold_in_by_steps(
     Args:
         items: int64 [batch, H] item indices, each once, 0 is padding.
         logits: of vectors [batch, dim] and items int64 [batch or 1, n], float32 [batch, n].
-        start: float32 [dim], where the steps begin, e.g. the average user.
+        start: float32 [dim] or [batch, dim], where the steps begin, e.g. the average user.
         n_items: size of the catalogue.
         negatives: of each positive, as in training.
         l2: regularisation of each example, as in training.
@@ -69,7 +69,7 @@ def fold_in_by_steps(
         spreads = tf.sqrt(v / (1.0 - BETA_2 ** (done + 1.0)))
         return t + 1, vectors - rate * corrected / (spreads + EPSILON), m, v
 
-    vectors = tf.broadcast_to(start, [tf.shape(items)[0], start.shape[0]])
+    vectors = tf.broadcast_to(start, [tf.shape(items)[0], start.shape[-1]])
     zeros = tf.zeros_like(vectors)
     _, vectors, _, _ = tf.while_loop(
         lambda t, *_: t < steps,

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrec.data.encoded import RetrievalData
+from tfrec.features.embed import FeatureEmbedding
+from tfrec.schema import Role
+
 TABLE_STDDEV = 0.01  # He et al. 2017, section 4.1
 
 
@@ -27,6 +31,7 @@ class Part(tf.keras.layers.Layer):
             start = tf.keras.initializers.RandomNormal(stddev=TABLE_STDDEV)
             return self.add_weight(name=f"{side}_table", shape=(rows, dim), initializer=start)
 
+        self._embeddings: dict[str, FeatureEmbedding] = {}
         self.users = table("user", n_users + 1)
         self.items = table("item", n_items + 1)
         self.head = self.add_weight(name="head", shape=(out,), initializer=_lecun_uniform(out))
@@ -34,6 +39,21 @@ class Part(tf.keras.layers.Layer):
     def logits(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Logits float32 [batch, n] of users [batch, dim] with items [batch or 1, n, dim]."""
         raise NotImplementedError
+
+    def embedding(self, role: Role, data: RetrievalData) -> FeatureEmbedding:
+        """The part's layer over the attributes of one side; one, whoever asks.
+
+        Its projections start as small as the tables, so that training begins with plain NCF.
+        """
+        if role not in self._embeddings:
+            self._embeddings[role] = FeatureEmbedding(
+                data.features.of(role, ids=False),
+                data.sizes,
+                self.dim,
+                projection_stddev=TABLE_STDDEV,
+                name=f"{self.name}_{role}_features",
+            )
+        return self._embeddings[role]
 
 
 class GMFPart(Part):

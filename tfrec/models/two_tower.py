@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -59,36 +60,68 @@ class Residual(tf.keras.layers.Layer):
 
 
 class ItemTower(tf.keras.layers.Layer):
-    """Item indices to vectors; the encoded item features are looked up in the catalogue inside."""
+    """Item indices to vectors; the encoded item features are looked up in the catalogue inside.
+
+    The catalogue's variables have an unknown number of rows: an export can be given new items.
+
+    Args:
+        trained: bool [n_items + 1], items with training events; the others have no id vector.
+    """
 
     def __init__(
         self,
         features: Sequence[Feature],
         sizes: Mapping[str, int],
-        catalogue: Mapping[str, object],
+        catalogue: Mapping[str, np.ndarray],
         dim: int,
         hidden: Sequence[int],
         dropout: float,
         id_dropout: float,
+        trained: np.ndarray,
     ) -> None:
         super().__init__(name="item_tower")
-        self._catalogue = {
-            name: tf.Variable(values, trainable=False, name=f"catalogue_{name}")
+        self.catalogue = {
+            name: tf.Variable(
+                values[: len(trained)],
+                trainable=False,
+                shape=[None, *values.shape[1:]],
+                name=f"catalogue_{name}",
+            )
             for name, values in catalogue.items()
+            if name != ITEM_ID
         }
-        self._embed = FeatureEmbedding(features, sizes, dim, id_dropout, name="item_features")
+        self.features = tuple(features)
+        self.embed = FeatureEmbedding(
+            features, sizes, dim, id_dropout, trained, name="item_features"
+        )
         self._hidden = Residual(hidden, dropout, name="item_hidden")
 
     def represent(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Vectors as the history encoder reads them, float32 [item, dim]."""
-        rows = {name: tf.gather(values, items) for name, values in self._catalogue.items()}
+        rows: dict[str, tf.Tensor] = {}
+        for name, values in self.catalogue.items():
+            # An item that the catalogue does not hold lacks every feature, as padding does.
+            inside = items < tf.shape(values, items.dtype)[0]
+            rows[name] = tf.gather(values, tf.where(inside, items, tf.zeros_like(items)))
         rows[ITEM_ID] = items
-        return self._embed(rows, training=training)
+        return self.embed(rows, training=training)
 
     def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Unit vectors, float32 [item, dim], of item indices int64 [item]."""
-        vectors = self._hidden(self.represent(items, training), training=training)
+        return self.finish(self.represent(items, training), training)
+
+    def finish(self, represented: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """From what the history encoder reads to unit vectors, both float32 [item, dim]."""
+        vectors = self._hidden(represented, training=training)
         return tf.math.l2_normalize(vectors, axis=-1)
+
+    def described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Unit vectors float32 [batch, dim] of encoded features; those not given are missing."""
+        batch = tf.shape(items[ITEM_ID])[0]
+        for feature in self.features:
+            if feature.name not in items:
+                items = {**items, **missing(feature, batch)}
+        return self.finish(self.embed(items))
 
 
 class TwoTower(Recommender, tfrs.Model):
@@ -139,13 +172,28 @@ class TwoTower(Recommender, tfrs.Model):
         features = data.features
         user_features = features.of("user", ids=use_user_id)
         self.item_tower = ItemTower(
-            features.of("item"), data.sizes, data.items, dim, item_hidden, dropout, id_dropout
+            features.of("item"),
+            data.sizes,
+            data.items,
+            dim,
+            item_hidden,
+            dropout,
+            id_dropout,
+            data.train.item_counts() > 0,
         )
+        self.content = len(features.of("item", ids=False)) > 0
         self._history = HistoryEncoder(
             history_encoder, history_length, layers, heads, dropout, name="history"
         )
         self._user = (
-            FeatureEmbedding(user_features, data.sizes, dim, id_dropout, name="user_features")
+            FeatureEmbedding(
+                user_features,
+                data.sizes,
+                dim,
+                id_dropout,
+                data.train.user_counts() > 0,
+                name="user_features",
+            )
             if user_features
             else None
         )
@@ -156,7 +204,7 @@ class TwoTower(Recommender, tfrs.Model):
         self._hidden = Residual(user_hidden, dropout, name="user_hidden")
         self._log_miss = tf.Variable(_log_miss(data), trainable=False, name="log_miss")
         self.index = tf.Variable(
-            tf.zeros([data.n_items, dim]), trainable=False, name="index", dtype=tf.float32
+            tf.zeros([data.n_items, dim]), trainable=False, name="index", shape=[None, dim]
         )
         self._loss = tf.keras.metrics.Mean("loss")
         self._seed = 0
@@ -197,11 +245,34 @@ class TwoTower(Recommender, tfrs.Model):
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
-            return self.index
+            return tf.identity(self.index)  # of known length, which the variable's shape hides
         return self.item_tower(tf.cast(items, tf.int64))
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
         return self.user_embedding({HISTORY: history})
+
+    # -- what is new --------------------------------------------------------------------------
+
+    def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
+        tables: dict[str, list[tf.Variable]] = {}
+        for side in (self.item_tower.embed, self._user, self._context):
+            if side is not None:
+                tables.update(side.vocabulary_tables())
+        return tables
+
+    def growing(self) -> dict[str, tf.Variable]:
+        return {**self.item_tower.catalogue, "index": self.index}
+
+    def item_rows(self, items: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = {name: items[name] for name in self.item_tower.catalogue}
+        return {**rows, "index": self.embed_described(items)}
+
+    def embed_described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return self.item_tower.described(items)
+
+    def score_described(self, users: Users, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        cosine = tf.reduce_sum(self.user_embedding(users) * self.embed_described(items), axis=-1)
+        return cosine / self.temperature
 
     # -- the contract -------------------------------------------------------------------------
 
