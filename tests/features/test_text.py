@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +21,13 @@ from tfrec.features.fit import fit_row_encoder
 from tfrec.features.text import MOST_BYTES, tokens
 from tfrec.schema import Feature, FeatureTable
 
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("transform_texts.py")
+WAYS_OF_BOTH: dict[str, dict[str, Any]] = {
+    "words": {},
+    "grams": {"tokens": "ngrams", "ngram": [2, 3]},
+}
+NEW = ["Ｓtory of 日本", "never met", "", "E\u0301te\u0301 🙂"]
 QUERY = {"name": "query", "role": "context", "kind": "text"}
 TEXTS = [
     "Toy Story (1995)",
@@ -125,8 +137,10 @@ def table() -> pa.Table:
     return pa.table({"title": TEXTS, "query": ["story", "本", "love", "unheard of"] + [""] * 11})
 
 
-@pytest.mark.parametrize("way", [{}, {"tokens": "ngrams", "ngram": [2, 3]}], ids=["words", "grams"])
-def test_a_shared_vocabulary_gives_equal_words_equal_indices(way: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+@pytest.mark.parametrize("way", WAYS_OF_BOTH.values(), ids=WAYS_OF_BOTH)
+def test_a_shared_vocabulary_gives_equal_words_equal_indices(
+    way: dict[str, Any], tmp_path: Path
+) -> None:
     encoder = fit_row_encoder(table(), features(**way), tmp_path)
     assert encoder.sizes["query"] == encoder.sizes["title"]
     np.testing.assert_array_equal(encoder.vocabulary("query"), encoder.vocabulary("title"))
@@ -139,44 +153,24 @@ def test_a_shared_vocabulary_gives_equal_words_equal_indices(way: dict, tmp_path
     assert (out["title"].numpy() <= known + 7).all()
 
 
-@pytest.mark.parametrize("way", [{}, {"tokens": "ngrams", "ngram": [2, 3]}], ids=["words", "grams"])
-def test_transform_encodes_as_the_notebook_does(way: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
-    import apache_beam as beam
-    import tensorflow_transform as tft
-    import tensorflow_transform.beam as tft_beam
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
-
-    from tfrec.features.encoder import TransformEncoder
-    from tfrec.features.tft_analyzer import preprocessing_fn
-
-    chosen = features(**way)
-    spec = {name: tf.io.VarLenFeature(tf.string) for name in ("title", "query")}
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    rows = [{k: [v.encode()] if v else [] for k, v in row.items()} for row in table().to_pylist()]
-    with beam.Pipeline("DirectRunner") as pipeline, tft_beam.Context(str(tmp_path / "work")):
-        raw = (pipeline | beam.Create(rows), metadata)
-        graph = raw | tft_beam.AnalyzeDataset(preprocessing_fn(chosen, 0))
-        _ = graph | tft_beam.WriteTransformFn(str(tmp_path / "graph"))
-        _ = metadata | tft_beam.WriteMetadata(str(tmp_path / "graph" / "metadata"), pipeline)
-    assert tft.TFTransformOutput(str(tmp_path / "graph")).vocabulary_by_name("title")
-    theirs = TransformEncoder(str(tmp_path / "graph"), _lookups(chosen), 0)
-    ours = fit_row_encoder(table(), chosen, tmp_path / "statistics")
-    new = ["Ｓtory of 日本", "never met", "", "E\u0301te\u0301 🙂"]
-    for texts in (TEXTS, new):
-        given_ = {name: tf.constant([t.encode() for t in texts]) for name in ("title", "query")}
-        found, expected = theirs(given_), ours(given_)
-        for name in ("title", "query"):
-            np.testing.assert_array_equal(found[name], expected[name])
-
-
-def _lookups(chosen: FeatureTable) -> FeatureTable:
-    """Rows without ids: their vocabularies are not in this graph."""
-
-    class Texts(FeatureTable):
-        def __iter__(self):  # type: ignore[no-untyped-def]
-            return (f for f in chosen if f.kind == "text")
-
-    return Texts(features=chosen.features)
+def test_transform_encodes_as_the_notebook_does(tmp_path: Path) -> None:
+    """Both ways at once, in a process of its own: see the driver."""
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = json.loads((tmp_path / "found.json").read_text())
+    for name, way in WAYS_OF_BOTH.items():
+        ours = fit_row_encoder(table(), features(**way), tmp_path / name)
+        for number, texts in enumerate((TEXTS, NEW)):
+            given_ = tf.constant([t.encode() for t in texts])
+            found = ours({"title": given_, "query": given_})
+            for column in ("title", "query"):
+                np.testing.assert_array_equal(found[column], theirs[name][number][column])
 
 
 def test_what_does_not_fit_says_so() -> None:
