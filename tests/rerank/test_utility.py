@@ -46,14 +46,14 @@ def test_every_goal_adds_its_money() -> None:
         "freshness": [0.04, 0.01],
     }
     for goal, values in expected.items():
-        np.testing.assert_allclose(shares[goal], [values], rtol=1e-6, err_msg=goal)
-    np.testing.assert_allclose(utility, [np.sum(list(expected.values()), axis=0)], rtol=1e-5)
+        np.testing.assert_allclose(shares[goal][0], values, rtol=1e-6, err_msg=goal)
+    np.testing.assert_allclose(utility[0], np.array([*expected.values()]).sum(axis=0), rtol=1e-5)
 
 
 def test_weights_by_row() -> None:
     parts = {name: tf.repeat(v, 3, axis=0) for name, v in tensors().items()}
     found, _ = expected_value(parts, {"click": tf.constant([0.0, 1.0, 2.0]), "revenue": 1.0})
-    np.testing.assert_allclose(found, [[1, 2], [1.1, 2.2], [1.2, 2.4]], rtol=1e-6)
+    np.testing.assert_allclose(found, [[1.0, 2.0], [1.1, 2.2], [1.2, 2.4]], rtol=1e-6)
 
 
 def test_stock_and_seller() -> None:

@@ -10,6 +10,7 @@ from typing import IO, Any
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation import plots
 from tfrec.evaluation.bootstrap import compare, confidence_interval
+from tfrec.evaluation.exposure import exposure_tables, exposures
 from tfrec.evaluation.report_template import PAGE
 from tfrec.evaluation.result import Evaluation
 from tfrec.evaluation.slices import Slice, all_slices
@@ -156,18 +157,20 @@ def write_html(
     title: str = "Evaluation",
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = (),
+    item_features: Sequence[str] = (),
     confidence: float = 0.95,
 ) -> Path:
-    """Writes one page: table with intervals, paired comparison, plots, slices.
+    """Writes one page: table with intervals, paired comparison, plots, slices, exposure.
 
     Args:
         evaluations: by model name, over the same users.
         path: of the file; its folder is made.
-        data: where given, slices are shown too.
+        data: where given, slices and exposure are shown too.
         base: the model that the others are compared with; by default the first.
         title: of the page.
         metrics: columns, see ``print_table``.
         features: user features to slice by.
+        item_features: item features by which exposure is shown, besides popularity.
         confidence: of the intervals.
 
     Raises:
@@ -188,11 +191,14 @@ def write_html(
         (plots.exposure_curve(evaluations, k), f"Exposure: who is shown in the first {k} ranks"),
     ]
     groups: list[dict[str, Any]] = []
+    exposure: list[dict[str, Any]] = []
     if data is not None:
         slices = {name: all_slices(e, data, features) for name, e in evaluations.items()}
         groups = _slice_groups(slices, k)
         caption = f"Recall@{k} by activity, least active users first"
         pictures.append((plots.slice_bars(slices, "activity", f"recall@{k}"), caption))
+        shown = {n: exposures(e, data, k, item_features) for n, e in evaluations.items()}
+        exposure = exposure_tables(shown, k)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(PAGE).render(
         title=title,
@@ -208,6 +214,7 @@ def write_html(
             for png, caption in pictures
         ],
         slices=groups,
+        exposure=exposure,
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

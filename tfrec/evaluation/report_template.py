@@ -65,6 +65,24 @@ number of users.</p>
 </table>
 <p class="note">{{ group.metric }}</p>
 {% endfor %}
+
+{% for table in exposure %}
+<h2>Exposure by {{ table.by }}</h2>
+<table>
+<tr><th>group</th><th>of the catalogue</th><th>of the demand</th>
+{% for n in table.names %}<th>{{ n }}</th>{% endfor %}</tr>
+{% for row in table.rows %}
+<tr><td>{{ row.group }}</td>{% for v in row.shares %}<td>{{ v }}</td>{% endfor %}
+{% for v in row.cells %}<td>{{ v }}</td>{% endfor %}</tr>
+{% endfor %}
+{% for against, cells in table.last %}
+<tr><td>disparity with the {{ against }}</td><td></td><td></td>
+{% for v in cells %}<td>{{ v }}</td>{% endfor %}</tr>
+{% endfor %}
+</table>
+<p class="note">Share of the attention in the first {{ table.k }} places (a place counts
+1 / log2(rank + 1)). Disparity: the share that would have to move to be shown in proportion.</p>
+{% endfor %}
 </body>
 </html>
 """
