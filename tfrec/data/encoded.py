@@ -27,6 +27,8 @@ class Interactions:
         weight: float32 [event], e.g. a rating or a quantity.
         n_users, n_items: sizes of the vocabularies without padding.
         context: encoded context features by name, each [event, ...].
+        labels: labels of a multi-task ranker by objective, float32 [event], NaN where there is
+            none; see ``tfrec.data.objectives``.
         indptr: int64 [n_users + 2]; events of user ``u`` are ``indptr[u]:indptr[u + 1]``.
     """
 
@@ -37,6 +39,7 @@ class Interactions:
     n_users: int
     n_items: int
     context: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
     indptr: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class Interactions:
         timestamp: np.ndarray | None = None,
         weight: np.ndarray | None = None,
         context: dict[str, np.ndarray] | None = None,
+        labels: dict[str, np.ndarray] | None = None,
     ) -> Interactions:
         """Sorts events by user, then time (equal times keep their order); see the attributes."""
         n = len(user)
@@ -78,6 +82,7 @@ class Interactions:
             n_users,
             n_items,
             {k: np.asarray(v)[order] for k, v in (context or {}).items()},
+            {k: np.asarray(v, np.float32)[order] for k, v in (labels or {}).items()},
         )
 
     def __len__(self) -> int:
@@ -93,6 +98,7 @@ class Interactions:
             self.n_users,
             self.n_items,
             {k: v[mask] for k, v in self.context.items()},
+            {k: v[mask] for k, v in self.labels.items()},
         )
 
     def join(self, other: Interactions) -> Interactions:
@@ -105,6 +111,7 @@ class Interactions:
             np.concatenate([self.timestamp, other.timestamp]),
             np.concatenate([self.weight, other.weight]),
             {k: np.concatenate([v, other.context[k]]) for k, v in self.context.items()},
+            {k: np.concatenate([v, other.labels[k]]) for k, v in self.labels.items()},
         )
 
     def matrix(self, binary: bool = True) -> sp.csr_matrix:

@@ -62,9 +62,8 @@ def _numbers(name: str, events: pa.Table, items: pa.Table) -> np.ndarray:
     if name in events.column_names:
         column = events.column(name)
     elif name in items.column_names:
-        at = pc.index_in(
-            events.column(ITEM_ID).combine_chunks(), items.column(ITEM_ID).combine_chunks()
-        )
+        ids = (pc.cast(t.column(ITEM_ID).combine_chunks(), pa.string()) for t in (events, items))
+        at = pc.index_in(*ids)
         column = items.column(name).combine_chunks().take(at)
     else:
         raise ValueError(

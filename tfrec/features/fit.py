@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from tfrec.config.objectives import Objectives
 from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.data.objectives import row_labels
 from tfrec.features.encoder import Encoder, FittedEncoder
 from tfrec.features.fitted import (
     count_values,
@@ -31,6 +33,8 @@ def arrow_column(table: pa.Table, feature: Feature) -> np.ndarray | tf.Tensor:
     column = table.column(feature.name).combine_chunks()
     if feature.kind == "numeric":
         return pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False).astype(np.float32)
+    if feature.kind == "image":
+        return _prepared(column, feature)
     if feature.kind == "embedding":
         filled = [row if row is not None else [0.0] * feature.dim for row in column.to_pylist()]
         return np.asarray(filled, np.float32).reshape(len(filled), feature.dim)
@@ -43,6 +47,21 @@ def arrow_column(table: pa.Table, feature: Feature) -> np.ndarray | tf.Tensor:
         )
     text = pc.fill_null(pc.cast(column, pa.string()), "")
     return np.asarray(text.to_pylist(), dtype=object)
+
+
+def _prepared(column: pa.Array, feature: Feature) -> np.ndarray:
+    """Prepared images, bytes [row]; b'' where there is none."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise ValueError(f"feature {feature.name!r} (kind image) is bytes; got {column.type}")
+    column = pc.fill_null(column, b"")
+    lengths = pc.binary_length(column).to_numpy(zero_copy_only=False)
+    wrong = (lengths != 0) & (lengths != feature.image_bytes)
+    if wrong.any():
+        raise ValueError(
+            f"feature {feature.name!r}: a prepared image has {feature.image_bytes} bytes; got one "
+            f"of {int(lengths[wrong][0])}; call tfrec.features.image_prepare.prepare_items first"
+        )
+    return np.asarray(column.to_pylist(), dtype=object)
 
 
 def encode_table(
@@ -173,8 +192,16 @@ def by_index(
     return out
 
 
-def encode_interactions(table: pa.Table, encoder: Encoder) -> Interactions:
-    """Encodes events; those whose user or item is unknown to the vocabulary are left out."""
+def encode_interactions(
+    table: pa.Table, encoder: Encoder, labels: Mapping[str, np.ndarray] | None = None
+) -> Interactions:
+    """Encodes events; those whose user or item is unknown to the vocabulary are left out.
+
+    Args:
+        table: canonical interactions.
+        encoder: of ids and context features.
+        labels: of the events by objective, float32 [event].
+    """
     features = encoder.features
     encoded = encode_table(table, (*features.of("context"), *_ids(features)), encoder)
     n_users = len(encoder.vocabulary(USER_ID)) - 1
@@ -190,6 +217,7 @@ def encode_interactions(table: pa.Table, encoder: Encoder) -> Interactions:
         table.column(TIMESTAMP).to_numpy()[known],
         None if weight is None else weight[known],
         {name: values[known] for name, values in encoded.items()},
+        {name: values[known] for name, values in (labels or {}).items()},
     )
 
 
@@ -198,7 +226,12 @@ def _ids(features: FeatureTable) -> tuple[Feature, Feature]:
 
 
 def retrieval_data(
-    splits: Mapping[str, pa.Table], users: pa.Table, items: pa.Table, encoder: Encoder
+    splits: Mapping[str, pa.Table],
+    users: pa.Table,
+    items: pa.Table,
+    encoder: Encoder,
+    objectives: Objectives | None = None,
+    window: int = 0,
 ) -> RetrievalData:
     """Encodes canonical tables.
 
@@ -206,8 +239,13 @@ def retrieval_data(
         splits: interactions of ``train``, ``eval`` and ``test``.
         users, items: attribute tables.
         encoder: fitted on the train split.
+        objectives, window: of ``ranking``; where given, events carry their labels.
     """
     features = encoder.features
+
+    def events(split: str) -> Interactions:
+        labels = row_labels(splits[split], items, objectives, window) if objectives else None
+        return encode_interactions(splits[split], encoder, labels)
 
     def attributes(table: pa.Table, role: Role, id_name: str) -> dict[str, np.ndarray]:
         encoded = encode_table(table, features.of(role), encoder)
@@ -218,9 +256,9 @@ def retrieval_data(
     for rows, name in ((user_rows, USER_ID), (item_rows, ITEM_ID)):
         rows[name] = np.arange(encoder.sizes[name], dtype=np.int64)
     return RetrievalData(
-        train=encode_interactions(splits["train"], encoder),
-        validation=encode_interactions(splits["eval"], encoder),
-        test=encode_interactions(splits["test"], encoder),
+        train=events("train"),
+        validation=events("eval"),
+        test=events("test"),
         users=user_rows,
         items=item_rows,
         features=features,

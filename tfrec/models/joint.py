@@ -7,7 +7,7 @@ Cheng et al. 2016 (arXiv:1606.07792), section 3.3: one loss trains a wide part b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -31,6 +31,21 @@ class Encoded(Protocol):
 
     @property
     def sizes(self) -> Mapping[str, int]: ...
+
+
+class LastLayerInputs(NamedTuple):
+    """What a posterior over the last layer's weights is made of; ``score = given f(logit)``.
+
+    Attributes:
+        logit: float32 [batch], of the score; the score itself for task ``rating``.
+        hidden: float32 [batch, units], what the last layer reads.
+        given: float32 [batch], the chance that the score's probability is a factor of; 1 where
+            there is none.
+    """
+
+    logit: tf.Tensor
+    hidden: tf.Tensor
+    given: tf.Tensor
 
 
 class JointRanker(tf.keras.Model):
@@ -106,6 +121,16 @@ class JointRanker(tf.keras.Model):
     def losses_of(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The loss of each row, float32 [batch]."""
         raise NotImplementedError
+
+    def last_layer_inputs(self, inputs: Mapping[str, tf.Tensor]) -> LastLayerInputs:
+        """What the last layer reads, of encoded features.
+
+        Raises:
+            TypeError: the model has no hidden layer.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no hidden layer; take wide_deep, deep or multi_task"
+        )
 
     # -- training -----------------------------------------------------------------------------
 

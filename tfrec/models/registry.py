@@ -21,6 +21,7 @@ class ModelSpec:
         target: ``module:class`` below ``tfrec.models``.
         paper: the source.
         example: parameters of a sensible configuration.
+        many: True of a ranking model that predicts ``ranking.objectives``.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ModelSpec:
     target: str
     paper: str
     example: dict[str, Any]
+    many: bool = False
 
 
 MODELS: dict[str, ModelSpec] = {
@@ -168,6 +170,14 @@ MODELS: dict[str, ModelSpec] = {
             "wide_deep:Deep",
             "its deep part alone",
             {"hidden": [256, 128], "deep_learning_rate": 0.01},
+        ),
+        ModelSpec(
+            "multi_task",
+            "ranking",
+            "multi_task:MultiTask",
+            "Ma et al. 2018, KDD (MMoE); Ma et al. 2018, SIGIR (ESMM); Wang et al. 2019",
+            {"hidden": [128, 64], "experts": 4, "towers": [32], "loss_weights": "fixed"},
+            many=True,
         ),
     )
 }

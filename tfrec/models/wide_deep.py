@@ -17,6 +17,7 @@ from tfrec.models.deep_part import DeepNetwork, Pooling
 from tfrec.models.joint import (
     Encoded,
     JointRanker,
+    LastLayerInputs,
     Task,
     crossed_columns,
     wide_columns,
@@ -144,6 +145,14 @@ class WideDeep(JointRanker):
         """
         total, _ = self.logits(inputs, training)
         return tf.sigmoid(total) if self.task == "binary" else total
+
+    def last_layer_inputs(self, inputs: Mapping[str, tf.Tensor]) -> LastLayerInputs:
+        """See ``JointRanker``."""
+        if self.deep is None:
+            return super().last_layer_inputs(inputs)
+        hidden, _ = self.deep.last_hidden(inputs)
+        logit, _ = self.logits(inputs)
+        return LastLayerInputs(logit, hidden, tf.ones_like(logit))
 
     def set_prior(self, mean: float) -> None:
         """Starts the bias where the score equals ``mean``, the mean label of training."""

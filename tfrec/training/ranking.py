@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import tensorflow as tf
 
 from tfrec.config import RankingConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
+from tfrec.evaluation.objectives import objective_metrics
 from tfrec.evaluation.pointwise import binary_metrics, rating_metrics
 from tfrec.models import registry
+from tfrec.models.last_layer import fit_last_layer
 from tfrec.training.fit import FitResult
 from tfrec.training.ranking_rows import RankingRows, Split
 
@@ -108,11 +111,18 @@ def build_ranker(ranking: RankingConfig, data: RetrievalData) -> Any:
     if kind != "ranking":
         rankers = sorted(name for name, spec in registry.MODELS.items() if spec.kind == "ranking")
         raise ValueError(f"ranking.model {ranking.model!r} is a {kind} model; rankers: {rankers}")
+    many = registry.spec(ranking.model).many
+    if ranking.objectives and not many:
+        raise ValueError(
+            f"ranking.objectives are for model multi_task; got {ranking.model!r}, which predicts "
+            f"ranking.label alone; mend ranking.model or leave the objectives out"
+        )
     params = {
         "task": ranking.task,
         "crosses": ranking.crosses,
         "history_length": ranking.history_length,
         "seed": ranking.train.seed,
+        **({"objectives": ranking.objectives, "primary": ranking.primary} if many else {}),
         **ranking.params,
     }
     model = registry.build(ranking.model, data, params)
@@ -157,41 +167,63 @@ def fit_ranking(
     tf.keras.utils.set_random_seed(train.seed)
     with strategy.scope() if strategy else nullcontext():
         model = build_ranker(ranking, data)
-        model.set_prior(rows.mean_label)
+        if ranking.objectives:
+            model.set_priors(rows.labels, rows.rows_an_event)
+        else:
+            model.set_prior(rows.mean_label)
     metric = "auc" if ranking.task == "binary" else "rmse"
     measure: Callable[[], dict[str, float]] | None = None
     if len(data.validation):
         held = RankingRows(data, "validation", ranking)
-        measure = measurer(model, held, ranking.task)
-        if not np.isfinite(measure()[metric]):
+        measure = measurer(model, held, ranking)
+        if not np.isfinite(measure().get(metric, np.nan)):
             measure = None
 
     batches = rows.dataset(train.batch_size, train.seed, shuffle=True)
-    return fit_rows(
+    result = fit_rows(
         model, batches, rows.steps(train.batch_size), train, measure, metric, callbacks, verbose
     )
+    if ranking.last_layer_prior is not None:
+        once = rows.dataset(EVALUATION_BATCH, EVALUATION_SEED, shuffle=False)
+        model.posterior = fit_last_layer(model, once, ranking.last_layer_prior)
+    return result
 
 
 Score = Callable[[dict[str, tf.Tensor]], tf.Tensor]
 
 
 def scorer(model: Any, batches: tf.data.Dataset) -> Score:
-    """The model as one compiled function of the inputs of ``batches``, float32 [batch]."""
-    function = tf.function(lambda inputs: model(inputs, training=False))
+    """The model as one compiled function of the inputs of ``batches``.
+
+    float32 [batch], or [batch, objective] of a model that has several.
+    """
+
+    def answer(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        if hasattr(model, "objective_scores"):
+            return tf.stack(list(model.objective_scores(inputs).values()), axis=1)
+        return model(inputs, training=False)
+
+    function = tf.function(answer)
     return function.get_concrete_function(batches.element_spec[0])
 
 
 def predict_rows(score: Score, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores, float32 [row], of batches of ``(inputs, labels)``."""
+    """Labels and scores, float32 [row, ...], of batches of ``(inputs, labels)``."""
     found = [(label.numpy(), score(inputs).numpy()) for inputs, label in batches]
     labels, scores = zip(*found, strict=True)
     return np.concatenate(labels), np.concatenate(scores)
 
 
-def measurer(model: Any, rows: RankingRows, task: str) -> Callable[[], dict[str, float]]:
+def measurer(
+    model: Any, rows: RankingRows, ranking: RankingConfig
+) -> Callable[[], dict[str, float]]:
     """A function that measures the model as it then is; see ``evaluate_ranking``."""
     batches = rows.dataset(EVALUATION_BATCH, EVALUATION_SEED, shuffle=False)
-    return rows_measurer(model, batches, task)
+    if not ranking.objectives:
+        return rows_measurer(model, batches, ranking.task)
+    score = scorer(model, batches)
+    figures = partial(objective_metrics, ranking.objectives, ranking.primary)
+    return lambda: figures(*predict_rows(score, batches))
 
 
 def rows_measurer(
@@ -218,10 +250,11 @@ def evaluate_ranking(
 
     Returns:
         ``auc``, ``log_loss``, ``accuracy`` (task ``binary``) or ``rmse``, ``mae`` (``rating``).
-        For label ``purchase`` they are against sampled negatives, the same for every model.
+        For label ``purchase`` they are against sampled negatives, the same for every model. With
+        objectives, the figures of each; see ``tfrec.evaluation.objectives.objective_metrics``.
 
     Raises:
         ValueError: the split holds no events.
     """
     ranking = ranking or model.ranking
-    return measurer(model, RankingRows(data, split, ranking), ranking.task)()
+    return measurer(model, RankingRows(data, split, ranking), ranking)()

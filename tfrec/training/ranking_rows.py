@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from tfrec.config import RankingConfig
 from tfrec.data.encoded import Interactions, RetrievalData
-from tfrec.schema import HISTORY, ITEM_ID, USER_ID
+from tfrec.data.objectives import unobserved_label
 from tfrec.data.unobserved import Unobserved
+from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 Split = Literal["train", "validation", "test"]
 Row = tuple[dict[str, tf.Tensor], tf.Tensor]
@@ -47,6 +48,9 @@ class RankingRows:
     event; label ``purchase`` adds ``negatives`` unobserved items to each event, which share its
     context and its moment.
 
+    With ``ranking.objectives`` a label is one number an objective, NaN where there is none; events
+    that have none at all (all but the first of an encounter) make no row.
+
     Histories of the train split read train events alone; those of validation and test read what
     had happened by the moment of the event, later splits aside.
 
@@ -64,7 +68,7 @@ class RankingRows:
     """
 
     def __init__(self, data: RetrievalData, split: Split, ranking: RankingConfig) -> None:
-        self.events: Interactions = getattr(data, split)
+        self.events: Interactions = labelled(getattr(data, split), ranking)
         if not len(self.events):
             raise ValueError(
                 f"the {split} split holds no events to rank; check the split's shares and the "
@@ -79,7 +83,8 @@ class RankingRows:
         self._unobserved = Unobserved(known) if ranking.label == "purchase" else None
         self._user = tf.constant(self.events.user, tf.int64)
         self._item = tf.constant(self.events.item, tf.int64)
-        self._label = tf.constant(labels(self.events.weight, ranking), tf.float32)
+        self.labels = event_labels(self.events, ranking)
+        self._label = tf.constant(self.labels)
         self._context = _constants(self.events.context)
         self._users = _constants(data.users)
         self._items = _constants(data.items)
@@ -105,18 +110,19 @@ class RankingRows:
             seed: int [2], of the negatives.
 
         Returns:
-            Encoded features by name, each [row, ...], and labels float32 [row].
+            Encoded features by name, each [row, ...], and labels float32 [row] or
+            [row, objective].
         """
         user, item, label = (tf.gather(t, at) for t in (self._user, self._item, self._label))
         if self._unobserved is not None:
             n = self.rows_an_event - 1
             drawn = self._unobserved.sample(user, n, seed)
             item = tf.reshape(tf.concat([item[:, tf.newaxis], drawn], 1), [-1])
-            zeros = tf.zeros_like(drawn, tf.float32)
-            label = tf.reshape(tf.concat([label[:, tf.newaxis], zeros], 1), [-1])
+            label = self._with_unobserved(label)
+            observed = tf.range(tf.shape(item)[0]) % self.rows_an_event == 0
             at, user = (tf.repeat(t, self.rows_an_event) for t in (at, user))
             # Whoever has touched the whole catalogue has no negatives.
-            kept = (self._unobserved.free(user) > 0) | (label > 0)
+            kept = (self._unobserved.free(user) > 0) | observed
             at, user, item, label = (tf.boolean_mask(t, kept) for t in (at, user, item, label))
         inputs = {name: tf.gather(values, at) for name, values in self._context.items()}
         inputs |= {name: tf.gather(values, user) for name, values in self._users.items()}
@@ -125,6 +131,15 @@ class RankingRows:
         if self.ranking.history_length > 0:
             inputs[HISTORY] = self._histories(at)
         return inputs, label
+
+    def _with_unobserved(self, label: tf.Tensor) -> tf.Tensor:
+        """Labels of rows from those of their events: what nobody touched follows each event."""
+        nothing = tf.zeros([])
+        if self.ranking.objectives:
+            nothing = tf.constant(unobserved_label(self.ranking.objectives))
+        shape = tf.concat([[tf.shape(label)[0], self.rows_an_event - 1], tf.shape(nothing)], 0)
+        rows = tf.concat([label[:, tf.newaxis], tf.broadcast_to(nothing, shape)], 1)
+        return tf.reshape(rows, tf.concat([[-1], tf.shape(nothing)], 0))
 
     def dataset(self, batch_size: int, seed: int, shuffle: bool) -> tf.data.Dataset:
         """Batches of about ``batch_size`` rows.
@@ -170,6 +185,32 @@ class RankingRows:
         inside = place < end[:, tf.newaxis]
         items = tf.gather(self._known_item, tf.where(inside, place, 0))
         return tf.where(inside, items, 0)
+
+
+def labelled(events: Interactions, ranking: RankingConfig) -> Interactions:
+    """The events that make rows: with objectives, those that have a label of any.
+
+    Raises:
+        ValueError: the data was encoded without these objectives.
+    """
+    if not ranking.objectives:
+        return events
+    missing = [name for name in ranking.objectives if name not in events.labels]
+    if missing:
+        raise ValueError(
+            f"events carry a label for each objective; the data lacks {missing} (it has "
+            f"{list(events.labels)}); encode it with ranking.objectives (retrieval_data(..., "
+            f"objectives))"
+        )
+    known = [np.isfinite(events.labels[name]) for name in ranking.objectives]
+    return events.select(np.any(known, axis=0))
+
+
+def event_labels(events: Interactions, ranking: RankingConfig) -> np.ndarray:
+    """Labels of observed events, float32 [event], or [event, objective]."""
+    if not ranking.objectives:
+        return labels(events.weight, ranking)
+    return np.stack([events.labels[name] for name in ranking.objectives], 1).astype(np.float32)
 
 
 def labels(weight: np.ndarray, ranking: RankingConfig) -> np.ndarray:

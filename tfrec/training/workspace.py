@@ -7,7 +7,7 @@ and Beam; both meet in ``RetrievalData``.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from tfrec.data.splits import split_events
 from tfrec.data.tables import TITLE, Tables, read_tables
 from tfrec.features.encoder import FittedEncoder
 from tfrec.features.fit import fit_encoder, retrieval_data
+from tfrec.features.image_prepare import prepare_items
 from tfrec.schema import ITEM_ID, FeatureTable
 
 HISTORY_LENGTH = 100  # of the encoder; models take the part they read
@@ -33,12 +34,14 @@ class Workspace:
         splits: interactions of ``train``, ``eval`` and ``test``.
         data: encoded.
         encoder: what encoded them.
+        images: by feature of kind ``image``: how many were decoded, missing, bad by reason.
     """
 
     tables: Tables
     splits: dict[str, pa.Table]
     data: RetrievalData
     encoder: FittedEncoder
+    images: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def titles(self) -> dict[str, str]:
         """Display names by item id; empty where items have no title."""
@@ -56,7 +59,8 @@ def open_workspace(
 
     Args:
         config: the configuration.
-        folder: tables are kept in ``folder/tables``, statistics in a fresh folder beside them.
+        folder: tables are kept in ``folder/tables``, prepared images in ``folder/images``,
+            statistics in a fresh folder beside them.
         features: in place of the configured table, e.g. with a group left out.
 
     Raises:
@@ -69,8 +73,10 @@ def open_workspace(
     splits = split_events(tables.interactions, config.split)
     features = features or config.feature_table
     statistics = tempfile.mkdtemp(prefix="statistics-", dir=folder)
+    items, images = prepare_items(tables.items, features, folder / "images")
     encoder = fit_encoder(
-        splits["train"], tables.users, tables.items, features, statistics, HISTORY_LENGTH
+        splits["train"], tables.users, items, features, statistics, HISTORY_LENGTH
     )
-    data = retrieval_data(splits, tables.users, tables.items, encoder)
-    return Workspace(tables, splits, data, encoder)
+    ranking = config.ranking
+    data = retrieval_data(splits, tables.users, items, encoder, ranking.objectives, ranking.window)
+    return Workspace(tables, splits, data, encoder, images)
