@@ -119,7 +119,7 @@ def test_the_dpp_goes_on_being_diverse_beyond_the_dimension() -> None:
     assert all(sorted(found[i : i + 3]) == [0, 1, 2] for i in range(0, 12, 3))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["none", *METHODS])
 @pytest.mark.parametrize("window", [None, 3])
 def test_a_trade_off_of_zero_is_the_order_of_relevance(method: str, window: int | None) -> None:
     batch = Batch(1, width=30)
@@ -147,7 +147,7 @@ def test_more_places_than_candidates_and_rows_without_any(method: str, window: i
     assert found[2].tolist() == [3, *[-1] * 6]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["none", *METHODS])
 def test_no_candidates_and_no_rows(method: str) -> None:
     batch = Batch(2, width=4)
     for name in ("relevance", "vectors", "categories", "valid"):

@@ -37,6 +37,24 @@ def unit_range(relevance: tf.Tensor, valid: tf.Tensor | None = None) -> tf.Tenso
     return tf.where(allowed, tf.cast(scaled, tf.float32), tf.constant(float("-inf")))
 
 
+def by_worth(worth: tf.Tensor, valid: tf.Tensor, k: int | tf.Tensor) -> Selection:
+    """The plain order without a loop; equal ones in the order they came.
+
+    Args:
+        worth: float64 [batch, candidate], finite.
+        valid: bool [batch, candidate].
+        k: as in ``rerank``.
+    """
+    k = tf.maximum(tf.cast(k, tf.int32), 0)
+    batch, width = tf.unstack(tf.shape(worth))
+    lowest = tf.constant(float("-inf"), worth.dtype)
+    found = tf.math.top_k(tf.where(valid, worth, lowest), tf.minimum(k, width), sorted=True)
+    indices = tf.where(tf.equal(found.values, lowest), tf.constant(-1), found.indices)
+    missing = k - tf.minimum(k, width)
+    indices = tf.pad(indices, [[0, 0], [0, missing]], constant_values=-1)
+    return Selection(indices, tf.zeros(tf.stack([batch, 0]), tf.int32))
+
+
 def rerank(
     relevance: tf.Tensor,
     k: int | tf.Tensor,
@@ -85,6 +103,8 @@ def rerank(
         relevance = unit_range(relevance, valid)
     worth, allowed = candidates(relevance, valid)
     rules = Constraints(tuple(limits), pinned, must)
+    if method == "none" and not limits and pinned is None and must is None:
+        return by_worth(worth, allowed, k)
     objective: Objective = Relevance(worth)
     if method == "mmr":
         objective = MMR(worth, vectors, trade_off, window)
