@@ -7,6 +7,7 @@ A house of its own: nothing here imports ``tfrec``. Read upward:
     config, versions         what is wanted; what is on disk
     registry, manager        the versions as requests see them; loading, policies, draining
     batching                 merges requests into one graph call
+    filling                  inputs that requests leave out, from whoever knows them
     predict, inference       Predict; Classify, Regress, MultiInference
     warmup, calls            warm-up records; every RPC as a plain function
     grpc_service, rest       the two transports; health, http_server, rest_json beside them

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 from serving import config, inference, predict
 from serving.bundle import DEFAULT_SIGNATURE
 from serving.errors import Code, ServingError, deadline_exceeded, invalid, missing_model_spec
+from serving.filling import Filling
 from serving.manager import Manager
 from serving.metrics import Metrics
 from serving.peers import Peers
@@ -53,12 +54,20 @@ class Calls:
         manager: lends the versions.
         metrics: takes the counts.
         peers: the other processes on the same port.
+        filling: adds inputs that Predict requests leave out.
     """
 
-    def __init__(self, manager: Manager, metrics: Metrics, peers: Peers | None = None) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        metrics: Metrics,
+        peers: Peers | None = None,
+        filling: Filling | None = None,
+    ) -> None:
         self.manager = manager
         self.metrics = metrics
         self.peers = peers or Peers()
+        self.filling = filling or Filling()
 
     def measured(
         self,
@@ -124,7 +133,7 @@ class Calls:
             "Predict",
             "GRPC",
             request.model_spec,
-            lambda servable: predict.predict(servable, request, remaining(deadline)),
+            lambda servable: predict.predict(servable, request, remaining(deadline), self.filling),
         )
 
     def classify(

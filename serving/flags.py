@@ -6,6 +6,7 @@ Importing this module imports no TensorFlow, so ``--help`` and a mistyped flag a
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -75,6 +76,16 @@ def _channel_arguments(text: str) -> dict[str, int | str]:
     return found
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be JSON, not {text!r}: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, not {text!r}")
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; only flags that were given appear in its result."""
     made = _Parser(
@@ -122,6 +133,8 @@ def parser() -> argparse.ArgumentParser:
     flag("tensorflow_intra_op_parallelism", int, "threads inside an op (default 0: automatic)")
     flag("tensorflow_inter_op_parallelism", int, "ops at once (default 0: automatic)")
     flag("drain_seconds", float, "how long SIGTERM waits for calls in progress (default 10)")
+    flag("input_filler", str, "package.module:function that fills in inputs requests leave out")
+    flag("input_filler_options", _json_object, "what it is called with: a JSON object")
     flag("processes", int, "server processes that share the ports (default 1)")
     return made
 

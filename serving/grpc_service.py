@@ -27,6 +27,7 @@ from tensorflow_serving.apis import (
 
 from serving.calls import Calls
 from serving.errors import Code, ServingError, unparsable
+from serving.filling import Filling, Note
 from serving.workers import Workers
 
 log = logging.getLogger("serving")
@@ -36,21 +37,30 @@ STATUS: dict[Code, grpc.StatusCode] = {Code(code.value[0]): code for code in grp
 Method = Callable[[Any, "float | None"], Any]
 
 
-def _answer(message: Any, method: Method, body: bytes, deadline: float | None) -> bytes:
-    """One call, on a worker thread."""
+def _answer(
+    message: Any, method: Method, filling: Filling, body: bytes, deadline: float | None
+) -> tuple[bytes, Note]:
+    """One call, on a worker thread: the answer, and metadata about inputs that were filled in."""
+    filling.take_note()  # of an earlier request on this thread that failed
     try:
         request = message.FromString(body)
     except DecodeError:
         raise unparsable(message.DESCRIPTOR.full_name) from None
-    return method(request, deadline).SerializeToString()
+    answer = method(request, deadline).SerializeToString()
+    return answer, filling.take_note()
 
 
-def _handler(workers: Workers, message: Any, method: Method) -> grpc.RpcMethodHandler:
+def _handler(
+    workers: Workers, message: Any, method: Method, filling: Filling
+) -> grpc.RpcMethodHandler:
     async def handle(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         left = context.time_remaining()
         deadline = None if left is None else time.monotonic() + left
         try:
-            return await workers.run(_answer, message, method, body, deadline)
+            answer, note = await workers.run(_answer, message, method, filling, body, deadline)
+            if note:
+                context.set_trailing_metadata(note)
+            return answer
         except ServingError as error:
             await context.abort(STATUS[error.code], error.details)
         except asyncio.CancelledError:
@@ -75,7 +85,7 @@ def handlers(calls: Calls, workers: Workers, control: Workers) -> list[grpc.Gene
     def service(
         name: str, pool: Workers, methods: Mapping[str, tuple[Any, Method]]
     ) -> grpc.GenericRpcHandler:
-        table = {key: _handler(pool, *pair) for key, pair in methods.items()}
+        table = {key: _handler(pool, *pair, calls.filling) for key, pair in methods.items()}
         return grpc.method_handlers_generic_handler(name, table)
 
     return [

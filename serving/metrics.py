@@ -17,6 +17,8 @@ RUNTIME_LATENCY = ":tensorflow:serving:runtime_latency"
 LOAD_COUNT = ":tensorflow:cc:saved_model:load_attempt_count"
 LOAD_LATENCY = ":tensorflow:cc:saved_model:load_latency"
 VERSION_STATE = ":tensorflow:serving:model_version_state"
+STORE_COUNT = ":tfrec:store:request_count"
+STORE_LATENCY = ":tfrec:store:latency"
 
 LABELS: dict[str, tuple[str, ...]] = {
     REQUEST_COUNT: ("model_name", "status", "version", "signature"),
@@ -25,6 +27,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     LOAD_COUNT: ("model_path", "status"),
     LOAD_LATENCY: ("model_path",),
     VERSION_STATE: ("model_name", "version", "state"),
+    STORE_COUNT: ("outcome",),
+    STORE_LATENCY: ("outcome",),
 }
 HELP: dict[str, str] = {
     REQUEST_COUNT: "Number of requests, by status.",
@@ -33,6 +37,9 @@ HELP: dict[str, str] = {
     LOAD_COUNT: "Attempts to load a SavedModel, by outcome.",
     LOAD_LATENCY: "Time spent loading SavedModels, in microseconds.",
     VERSION_STATE: "1 for the state a version is in.",
+    STORE_COUNT: "Requests completed from the feature store: filled, unknown (a key without row) "
+    "or defaults (the store did not answer).",
+    STORE_LATENCY: "Time spent completing them, in microseconds.",
 }
 BUCKETS: tuple[float, ...] = tuple(10 * 1.8**power for power in range(33))
 """Upper bounds in microseconds, as in TF Serving: from 10 us, each 1.8 times the one before."""
@@ -76,6 +83,11 @@ class Metrics:
             self._add(latency, micros)
             if runtime:
                 self._add((RUNTIME_LATENCY, (model, api, "TF1", version, signature)), runtime)
+
+    def observe(self, name: str, *labels: str, micros: float) -> None:
+        """Adds one duration to a histogram; labels in the order of :data:`LABELS`."""
+        with self._lock:
+            self._add((name, labels), micros)
 
     def _add(self, key: tuple[str, Labels], micros: float) -> None:
         cells = self._histograms.get(key)

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from serving import textproto
 from serving.batching import BatchingOptions
 from serving.config import ModelConfig, VersionPolicy, read_models
+from serving.filling import Filler, open_filler
 from serving.textproto import ConfigFileError
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -50,6 +52,9 @@ class Options:
         tensorflow_intra_op_parallelism, tensorflow_inter_op_parallelism: threads; 0 is automatic.
         drain_seconds: how long a stop waits for calls in progress.
         reuse_port: share the ports with other processes (SO_REUSEPORT).
+        input_filler: factory of what fills in inputs that requests leave out, as
+            ``package.module:function``; empty for none. See ``serving.filling``.
+        input_filler_options: what it is called with.
     """
 
     port: int = 0
@@ -82,6 +87,8 @@ class Options:
     tensorflow_inter_op_parallelism: int = 0
     drain_seconds: float = 10.0
     reuse_port: bool = False
+    input_filler: str = ""
+    input_filler_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.model_base_path) == bool(self.model_config_file):
@@ -128,6 +135,19 @@ class Options:
         if self.batching_parameters_file:
             return BatchingOptions.from_file(self.batching_parameters_file)
         return BatchingOptions()
+
+    def filler(self) -> Filler | None:
+        """What fills in missing inputs, or None where nothing does.
+
+        Raises:
+            OptionsError: it cannot be made.
+        """
+        if not self.input_filler:
+            return None
+        try:
+            return open_filler(self.input_filler, self.input_filler_options)
+        except (ValueError, TypeError) as error:
+            raise OptionsError(str(error)) from None
 
     def metrics_path(self) -> str:
         """Path of the Prometheus page; empty where it is off.

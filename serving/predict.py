@@ -10,6 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving import errors
 from serving.bundle import DEFAULT_SIGNATURE, Signature
+from serving.filling import Filling
 from serving.servable import Servable
 from serving.tensors import decode, encode
 
@@ -84,8 +85,24 @@ def run(
     return dict(zip(aliases, values, strict=True))
 
 
+def completed(
+    servable: Servable,
+    signature: Signature,
+    inputs: Mapping[str, NDArray[Any]],
+    filling: Filling | None,
+) -> Mapping[str, NDArray[Any]]:
+    """Inputs with those added that ``filling`` knows."""
+    if filling is None:
+        return inputs
+    definition = servable.runner.signature_defs[signature.name]
+    return filling.complete(definition, signature.defaults, inputs)
+
+
 def predict(
-    servable: Servable, request: predict_pb2.PredictRequest, timeout_s: float | None = None
+    servable: Servable,
+    request: predict_pb2.PredictRequest,
+    timeout_s: float | None = None,
+    filling: Filling | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest; outputs go in the typed fields.
 
@@ -97,7 +114,8 @@ def predict(
     if len(given) > len(signature.inputs):  # before paying for decoding
         raise errors.input_size(given, signature.inputs)
     inputs = {alias: decode(given[alias], alias) for alias in given}  # items() is slow on messages
-    outputs = run(servable, signature, inputs, list(request.output_filter), timeout_s)
+    full = completed(servable, signature, inputs, filling)
+    outputs = run(servable, signature, full, list(request.output_filter), timeout_s)
     response = predict_pb2.PredictResponse()
     fill_spec(response.model_spec, servable, signature.name)
     for alias, value in outputs.items():

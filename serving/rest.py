@@ -25,6 +25,7 @@ from serving import inference, predict, rest_json
 from serving.bundle import DEFAULT_SIGNATURE
 from serving.calls import SIGNATURE_DEF, Calls, remaining
 from serving.errors import HTTP_STATUS, Code, ServingError, invalid, unknown_signature_rest
+from serving.filling import Note
 from serving.http_server import BoundedServer, TimedHandler
 from serving.servable import Servable
 from serving.workers import Workers
@@ -71,11 +72,13 @@ def model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     return spec
 
 
-def answer(calls: Calls, match: re.Match[str], body: bytes, deadline: float, began: float) -> bytes:
+def answer(
+    calls: Calls, match: re.Match[str], body: bytes, deadline: float, began: float
+) -> tuple[bytes, Note]:
     """A POST to ``:predict``, ``:classify`` or ``:regress``, on a worker thread.
 
     Returns:
-        JSON text.
+        JSON text, and headers about inputs that were filled in.
 
     Raises:
         ServingError: for the caller.
@@ -90,8 +93,9 @@ def answer(calls: Calls, match: re.Match[str], body: bytes, deadline: float, beg
         signature = servable.runner.signatures.get(name)
         if signature is None:
             raise unknown_signature_rest(name)
-        inputs = rest_json.predict_inputs(document, signature)
-        outputs = predict.run(servable, signature, inputs, (), remaining(deadline))
+        inputs = rest_json.predict_inputs(document, signature, calls.filling.optional(signature))
+        full = predict.completed(servable, signature, inputs, calls.filling)
+        outputs = predict.run(servable, signature, full, (), remaining(deadline))
         return rest_json.dump(rest_json.predictions(outputs, "instances" in document))
 
     def classified(servable: Servable) -> bytes:
@@ -112,10 +116,12 @@ def answer(calls: Calls, match: re.Match[str], body: bytes, deadline: float, beg
         return rest_json.dump({"results": rest_json.numbers(values)})
 
     bodies = {"predict": predicted, "classify": classified, "regress": regressed}
-    return calls.measured(method.capitalize(), "REST", spec, bodies[method], began)
+    calls.filling.take_note()  # of an earlier request on this thread that failed
+    text = calls.measured(method.capitalize(), "REST", spec, bodies[method], began)
+    return text, calls.filling.take_note()
 
 
-def status(calls: Calls, match: re.Match[str]) -> bytes:
+def status(calls: Calls, match: re.Match[str]) -> tuple[bytes, Note]:
     """A GET of a model's status or metadata."""
     spec = model_spec(match)
     if match["metadata"]:
@@ -137,7 +143,7 @@ def status(calls: Calls, match: re.Match[str]) -> bytes:
         value = _as_dict(
             calls.get_model_status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
         )
-    return json.dumps(value, indent=1).encode("utf-8")
+    return json.dumps(value, indent=1).encode("utf-8"), ()
 
 
 def _as_dict(message: Any) -> dict[str, Any]:
@@ -146,9 +152,13 @@ def _as_dict(message: Any) -> dict[str, Any]:
     )
 
 
-def _reply(code: Code, body: bytes) -> web.Response:
+def _reply(code: Code, body: bytes, note: Note = ()) -> web.Response:
     return web.Response(
-        status=HTTP_STATUS[code], body=body, content_type="application/json", charset="utf-8"
+        status=HTTP_STATUS[code],
+        body=body,
+        headers=dict(note),
+        content_type="application/json",
+        charset="utf-8",
     )
 
 
@@ -200,7 +210,8 @@ def http_server(
                 job = control.run(status, calls, match)
             else:
                 raise invalid(f"Malformed request: {request.method} {request.path}")
-            return _reply(Code.OK, await asyncio.wait_for(job, options.timeout_s))
+            answered, note = await asyncio.wait_for(job, options.timeout_s)
+            return _reply(Code.OK, answered, note)
         except ServingError as error:
             return _error(error)
         except asyncio.TimeoutError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -150,8 +150,12 @@ def tensor(value: Any, ref: TensorRef, alias: str) -> NDArray[Any]:
     return narrow
 
 
-def predict_inputs(document: Mapping[str, Any], signature: Signature) -> dict[str, NDArray[Any]]:
+def predict_inputs(
+    document: Mapping[str, Any], signature: Signature, optional: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Inputs of a predict request, from ``instances`` (rows) or ``inputs`` (columns).
+
+    Those in ``optional`` may be left out, in all rows alike.
 
     Raises:
         ServingError: INVALID_ARGUMENT where the document has neither or both, or does not fit.
@@ -164,7 +168,7 @@ def predict_inputs(document: Mapping[str, Any], signature: Signature) -> dict[st
     if not refs:
         raise invalid(f"Failed to get input map for signature: {signature.name}")
     if "inputs" in document:
-        return _columns(document["inputs"], refs)
+        return _columns(document["inputs"], refs, optional)
     if "instances" not in document:
         raise invalid("Missing 'inputs' or 'instances' key")
     rows = document["instances"]
@@ -172,10 +176,12 @@ def predict_inputs(document: Mapping[str, Any], signature: Signature) -> dict[st
         raise invalid("Expecting 'instances' to be an list/array")
     if not rows:
         raise invalid("No values in 'instances' array")
-    return _rows(rows, refs)
+    return _rows(rows, refs, optional)
 
 
-def _columns(value: Any, refs: Mapping[str, TensorRef]) -> dict[str, NDArray[Any]]:
+def _columns(
+    value: Any, refs: Mapping[str, TensorRef], optional: Collection[str]
+) -> dict[str, NDArray[Any]]:
     if not isinstance(value, dict) or _is_b64(value):
         if len(refs) > 1:
             raise invalid(
@@ -185,16 +191,21 @@ def _columns(value: Any, refs: Mapping[str, TensorRef]) -> dict[str, NDArray[Any
         alias, ref = next(iter(refs.items()))
         return {alias: tensor(value, ref, alias)}
     for alias in refs:
-        if alias not in value:
+        if alias not in value and alias not in optional:
             raise invalid(f"Missing named input: {alias} in 'inputs' object.")
-    return {alias: tensor(value[alias], ref, alias) for alias, ref in refs.items()}
+    sent = {alias: ref for alias, ref in refs.items() if alias in value}
+    return {alias: tensor(value[alias], ref, alias) for alias, ref in sent.items()}
 
 
-def _rows(rows: list[Any], refs: Mapping[str, TensorRef]) -> dict[str, NDArray[Any]]:
+def _rows(
+    rows: list[Any], refs: Mapping[str, TensorRef], optional: Collection[str]
+) -> dict[str, NDArray[Any]]:
     def is_object(value: Any) -> bool:
         return isinstance(value, dict) and not _is_b64(value)
 
     named = is_object(rows[0])
+    if named and optional:
+        refs = {alias: r for alias, r in refs.items() if alias in rows[0] or alias not in optional}
     if not named and len(refs) > 1:
         raise invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors "

@@ -24,6 +24,7 @@ from serving.bundle import Bundle
 from serving.calls import Calls
 from serving.config import ModelConfig
 from serving.errors import ServingError
+from serving.filling import Filling
 from serving.health import Health, Status
 from serving.manager import Manager, ManagerSettings
 from serving.options import Options
@@ -63,7 +64,8 @@ class Server:
                 allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
             ),
         )
-        self.calls = Calls(self.manager, self.metrics, self._peers)
+        self._filling = Filling(options.filler(), self.metrics)
+        self.calls = Calls(self.manager, self.metrics, self._peers, self._filling)
         self._session_config = config_pb2.ConfigProto(
             intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism,
             inter_op_parallelism_threads=options.tensorflow_inter_op_parallelism,
@@ -249,6 +251,7 @@ class Server:
         for pool in (self._workers, self._control):
             if pool is not None:
                 pool.stop()
+        self._filling.close()
 
     async def _close(self, drain: float) -> None:
         if self._health is not None:

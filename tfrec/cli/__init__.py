@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
-from tfrec.cli.store import store_app
+from tfrec.cli.store import server_flags, store_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,7 +147,10 @@ def pipeline_compile(
     add_help_option=False,
 )
 def serve(context: typer.Context) -> None:
-    """Serves models; takes tensorflow_model_server's flags. 'serve plan MODEL' estimates memory."""
+    """Serves models; takes tensorflow_model_server's flags. 'serve plan MODEL' estimates memory.
+
+    With --store=PATH|URL a request may leave out what the feature store knows of its user.
+    """
     arguments = list(context.args)
     if arguments[:1] == ["plan"]:
         from serving.plan import plan_main
@@ -155,6 +158,8 @@ def serve(context: typer.Context) -> None:
         raise typer.Exit(plan_main(arguments[1:]))
     from serving.__main__ import serve_main
 
+    with told():
+        arguments = server_flags(arguments)
     raise typer.Exit(serve_main(arguments))
 
 
@@ -168,6 +173,7 @@ def query(
         Path | None,
         typer.Option("--data", help="Canonical tables: history and features of the users."),
     ] = None,
+    text: Annotated[str | None, typer.Option("--query", "-q", help="What they search for.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
 ) -> None:
     """Asks a server over gRPC and prints recommendations with titles."""
@@ -178,7 +184,7 @@ def query(
         facts = UserFacts.open(tables) if tables else None
         try:
             with Client(address, model, timeout=timeout) as client:
-                for row in recommend_rows(client, user, k, facts):
+                for row in recommend_rows(client, user, k, facts, text):
                     _print_list(row)
         except ServingError as error:
             raise ValueError(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,3 +101,49 @@ def _open(settings: Any) -> Any:
     from tfrec.store import open_store
 
     return open_store(settings)
+
+
+FLAGS = ("store", "store_config", "store_k", "store_timeout_ms", "store_namespace")
+
+
+def server_flags(arguments: Sequence[str]) -> list[str]:
+    """Arguments of ``tfrec serve`` with ``--store`` and its companions as the server's own flags.
+
+    ``--store=PATH|URL`` or ``--store_config=CONFIG.yaml`` (its section ``store``) names the store;
+    ``--store_timeout_ms``, ``--store_namespace`` and ``--store_k`` (list length where a request
+    does not say) change what differs from the defaults.
+
+    Raises:
+        ValueError: a flag without its value, or a companion without a store.
+    """
+    given, rest = {}, []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in FLAGS:
+            rest.append(word)
+            continue
+        found = value if equals else next(words, None)
+        if not found:
+            raise ValueError(f"--{name} takes a value, as --{name}=VALUE; got none")
+        given[name] = found
+    if not given:
+        return rest
+    if ("store" in given) == ("store_config" in given):
+        raise ValueError(f"exactly one of --store and --store_config; got {sorted(given)}")
+    from tfrec.config import StoreConfig
+
+    changes: dict[str, Any] = {}
+    for flag, field in (("store_timeout_ms", "timeout_ms"), ("store_namespace", "namespace")):
+        if flag in given:
+            changes[field] = given[flag]
+    if "store" in given:
+        settings = StoreConfig.at(given["store"], **changes)
+    else:
+        section = load(Path(given["store_config"])).store.model_dump()
+        settings = StoreConfig.model_validate({**section, **changes})
+    options: dict[str, Any] = {"store": settings.model_dump()}
+    if "store_k" in given:
+        options["k"] = int(given["store_k"])
+    filler = "tfrec.store.front:open_filler"
+    return [*rest, f"--input_filler={filler}", f"--input_filler_options={json.dumps(options)}"]
