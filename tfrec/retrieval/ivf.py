@@ -126,7 +126,7 @@ class IvfIndex(tf.Module):
             short = tf.where(tf.reduce_any(tf.equal(items, 0), axis=1))
 
             def filled() -> tuple[tf.Tensor, tf.Tensor]:
-                rows = [tf.gather_nd(x, short) for x in (queries, banned, mask)]
+                rows = [tf.gather(x, short[:, 0]) for x in (queries, banned, mask)]
                 full = over(everything, *rows)
                 return (
                     tf.tensor_scatter_nd_update(items, short, full[0]),
@@ -196,9 +196,7 @@ class IvfIndex(tf.Module):
     ) -> tf.Tensor:
         """-inf at the places of banned items: each is found by its slot, none is searched for."""
         begins = tf.cumsum(count, exclusive=True) * BLOCK
-        shift = tf.tensor_scatter_nd_update(
-            tf.fill([self.cells], -1), cells[:, tf.newaxis], begins
-        )
+        shift = tf.tensor_scatter_nd_update(tf.fill([self.cells], -1), cells[:, tf.newaxis], begins)
         ban = self._inside(ban)
         cell = tf.gather(self.cell, ban)
         shift = tf.gather(shift, cell)

@@ -62,7 +62,7 @@ def _plus_plus(vectors: tf.Tensor, cells: tf.Tensor, seed: tf.Tensor) -> tf.Tens
         # Inverse of the cumulated distances; where all are 0 (fewer distinct vectors than cells)
         # the draw falls on the last, and an empty cell is the harmless outcome.
         total = tf.cumsum(nearest)
-        draw = tf.random.stateless_uniform([], seed + [1, step]) * total[-1]
+        draw = tf.random.stateless_uniform([], tf.stack([seed[0], step + 1])) * total[-1]
         at = tf.minimum(tf.searchsorted(total, draw[tf.newaxis], side="right")[0], n - 1)
     return tf.gather(vectors, chosen.stack())
 

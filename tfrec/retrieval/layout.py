@@ -21,7 +21,7 @@ class Layout:
     Attributes:
         first: int32 [cells], first block of each cell.
         blocks: int32 [cells], blocks of each cell; 0 for an empty one.
-        items: int32 [all blocks, BLOCK], item index of each slot, ascending in a cell; 0 is padding.
+        items: int32 [all blocks, BLOCK], item index of each slot, ascending in a cell, 0 behind.
         slot: int32 [n_items + 1], slot of each item index; 0 for index 0.
         cell: int32 [n_items + 1], cell of each item index; 0 for index 0.
     """

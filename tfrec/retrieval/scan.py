@@ -42,9 +42,7 @@ def member(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.gather(padded, at), values)
 
 
-def exact_row(
-    scores: tf.Tensor, ban: tf.Tensor, may: tf.Tensor | None, width: tf.Tensor
-) -> Row:
+def exact_row(scores: tf.Tensor, ban: tf.Tensor, may: tf.Tensor | None, width: tf.Tensor) -> Row:
     """The best of all items.
 
     Args:
