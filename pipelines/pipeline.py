@@ -24,7 +24,8 @@ from pipelines.components.tables_gen import TablesGen
 from pipelines.components.trainer import ModelTrainer
 from pipelines.example_gen.component import ExampleGen
 from tfrec.config import Config
-from tfrec.schema import LABEL, TIMESTAMP, WEIGHT, FeatureTable
+from tfrec.data.objectives import columns_of
+from tfrec.schema import LABEL, TIMESTAMP, WEIGHT
 from tfrec.training.transformed import LOG_ORDER
 
 RETRIEVAL, RANKING = "retrieval", "ranking"  # names under which the models are served
@@ -61,13 +62,14 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
         settings: where.
     """
     nodes: list[BaseNode] = []
+    labels = columns_of(config.ranking.objectives)
 
     tables = TablesGen(config, settings.span)
     examples = ExampleGen(tables.outputs["tables"], config)
     statistics = StatisticsGen(
         examples=examples.outputs["examples"],
         stats_options=tfdv.StatsOptions(
-            feature_allowlist=measured_columns(config.feature_table),
+            feature_allowlist=measured_columns(config),
             num_top_values=20,
             num_rank_histogram_buckets=100,
         ),
@@ -87,7 +89,11 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
         ),
         # Histories are made by the trainers from the events themselves; encoding them in every row
         # would double Transform's work and output.
-        custom_config={"features": config.feature_table.model_dump_json(), "history_length": 0},
+        custom_config={
+            "features": config.feature_table.model_dump_json(),
+            "history_length": 0,
+            **({"passed": labels} if labels else {}),
+        },
         disable_statistics=True,
         disable_analyzer_cache=True,
     )
@@ -109,13 +115,15 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
     )
 
 
-def measured_columns(features: FeatureTable) -> list[str]:
+def measured_columns(config: Config) -> list[str]:
     """Columns that statistics are made of: all but ``history``.
 
     History repeats ``item_id`` and holds most values of a row; counting its distinct values again
     was a third of StatisticsGen's time on MovieLens-1M.
     """
-    return [*(f.name for f in features), WEIGHT, TIMESTAMP, LABEL, LOG_ORDER]
+    names = [f.name for f in config.feature_table]
+    labels = columns_of(config.ranking.objectives)
+    return [*names, WEIGHT, TIMESTAMP, LABEL, LOG_ORDER, *labels]
 
 
 def retrieval_nodes(

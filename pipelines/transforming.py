@@ -18,7 +18,9 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
 
     Args:
         inputs: raw columns.
-        custom_config: ``features`` (JSON of the feature table) and ``history_length``.
+        custom_config: ``features`` (JSON of the feature table), ``history_length`` and, where there
+            are objectives, ``passed``: their columns, which go through, too.
     """
     table = FeatureTable.model_validate_json(custom_config["features"])
-    return feature_code(table, int(custom_config["history_length"]), PASSED)(inputs)
+    passed = {**PASSED, **dict.fromkeys(custom_config.get("passed", ()), tf.float32)}
+    return feature_code(table, int(custom_config["history_length"]), passed)(inputs)

@@ -41,9 +41,10 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(self, tables: BaseChannel, config: Config) -> None:
-        ranking = config.ranking.model_dump_json(
-            include={"enabled", "task", "label", "threshold", "negatives", "history_length"}
-        )
+        rows = {"enabled", "task", "label", "threshold", "negatives", "history_length"}
+        if config.ranking.objectives:
+            rows |= {"objectives", "primary", "window"}
+        ranking = config.ranking.model_dump_json(include=rows)
         super().__init__(
             ExampleGenSpec(
                 tables=tables,

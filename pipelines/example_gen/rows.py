@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import RankingConfig
+from tfrec.config.objectives import primary_of
+from tfrec.data.objectives import OBSERVED, column_of, objective_labels, unobserved_label
 from tfrec.schema import (
     HISTORY,
     ITEM_ID,
@@ -161,6 +163,51 @@ def labels(weight: np.ndarray, ranking: RankingConfig) -> np.ndarray:
     return (weight >= ranking.threshold).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Labels of rows.
+
+    Attributes:
+        label: float32 [row], the label that the gate measures.
+        more: further columns by name, float32 [row]: those of a multi-task ranker.
+    """
+
+    label: np.ndarray
+    more: dict[str, np.ndarray]
+
+    def take(self, at: np.ndarray) -> Labels:
+        """The labels at some positions."""
+        return Labels(self.label[at], {name: values[at] for name, values in self.more.items()})
+
+
+def event_labels(events: pa.Table, items: pa.Table, ranking: RankingConfig) -> Labels:
+    """Labels of events of all splits; with objectives the primary's, and a column for each.
+
+    All events of an encounter have its primary label; its objectives stand at its first event.
+    """
+    if not ranking.objectives:
+        return Labels(labels(events.column(WEIGHT).to_numpy(), ranking), {})
+    split = pc.index_in(_combined(events.column(SPLIT)), pa.array(SPLITS))
+    found, first = objective_labels(
+        events, items, ranking.objectives, ranking.window, split.to_numpy(zero_copy_only=False)
+    )
+    label = found[primary_of(ranking.objectives, ranking.primary)]
+    nan = np.float32(np.nan)
+    more = {column_of(name): np.where(first, each, nan) for name, each in found.items()}
+    return Labels(label, {**more, OBSERVED: np.ones(len(label), np.float32)})
+
+
+def unseen_labels(rows: int, ranking: RankingConfig) -> Labels:
+    """Labels of sampled items that nobody had."""
+    zeros = np.zeros(rows, np.float32)
+    if not ranking.objectives:
+        return Labels(zeros, {})
+    nothing = unobserved_label(ranking.objectives)
+    names = [column_of(name) for name in ranking.objectives]
+    more = {name: np.full(rows, value) for name, value in zip(names, nothing, strict=True)}
+    return Labels(zeros, {**more, OBSERVED: zeros})
+
+
 def sample_unseen(
     user: np.ndarray, item: np.ndarray, rows: np.ndarray, n_items: int, each: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +256,8 @@ def joined_rows(
 
     Yields:
         split and its table of list columns: ids, attributes, context, ``history``, ``weight``,
-        ``timestamp``, ``label``, ``log_order``. Evaluation splits get ``ranking.negatives`` unseen
+        ``timestamp``, ``label``, ``log_order`` and, with objectives, a column for each and
+        ``observed``. Evaluation splits get ``ranking.negatives`` unseen
         items for each event where the label is ``purchase``; training draws its own, new in each
         epoch.
     """
@@ -223,11 +271,11 @@ def joined_rows(
     bounds = history_bounds(user, time, plan.ranking.history_length)
     user_row = pc.index_in(user_ids, _combined(users.column(USER_ID)))
     item_row = pc.index_in(item_ids, _combined(items.column(ITEM_ID)))
-    label = labels(weight, plan.ranking)
+    label = event_labels(events, items, plan.ranking)
     split, order = _combined(events.column(SPLIT)), _combined(events.column(ORDER))
 
     def table(
-        at: np.ndarray, item_row: pa.Array, ids: pa.Array, label: np.ndarray, w: np.ndarray
+        at: np.ndarray, item_row: pa.Array, ids: pa.Array, label: Labels, w: np.ndarray
     ) -> pa.Table:
         taken = pa.array(at)
         context = events.select(
@@ -253,7 +301,8 @@ def joined_rows(
             columns[HISTORY] = gather_lists(bounds[0][at], bounds[1][at], item_ids)
         columns[WEIGHT] = _single(pa.array(w.astype(np.float32)))
         columns[TIMESTAMP] = _single(pa.array(time[at]))
-        columns[LABEL] = _single(pa.array(label))
+        for name, values in {LABEL: label.label, **label.more}.items():
+            columns[name] = _single(pa.array(values))
         columns[ORDER] = _single(order.take(taken))
         return pa.table(columns)
 
@@ -262,15 +311,18 @@ def joined_rows(
         if not len(at):
             continue
         taken = pa.array(at)
-        yield name, table(at, item_row.take(taken), item_ids.take(taken), label[at], weight[at])
+        yield (
+            name,
+            table(at, item_row.take(taken), item_ids.take(taken), label.take(at), weight[at]),
+        )
         if plan.ranking.label == "purchase" and plan.ranking.enabled and name != "train":
             known = pc.fill_null(item_row, items.num_rows).to_numpy(zero_copy_only=False)
             rows, drawn = sample_unseen(
                 user, known.astype(np.int64), at, items.num_rows, plan.ranking.negatives, plan.seed
             )
             ids = _combined(items.column(ITEM_ID)).take(pa.array(drawn))
-            zeros = np.zeros(len(rows), np.float32)
-            yield name, table(rows, pa.array(drawn), ids, zeros, zeros)
+            nothing = unseen_labels(len(rows), plan.ranking)
+            yield name, table(rows, pa.array(drawn), ids, nothing, np.zeros(len(rows), np.float32))
 
 
 def item_rows(items: pa.Table, plan: RowPlan) -> pa.Table:
@@ -287,6 +339,8 @@ def item_rows(items: pa.Table, plan: RowPlan) -> pa.Table:
     zeros = np.zeros(items.num_rows)
     columns[WEIGHT] = _single(pa.array(zeros.astype(np.float32)))
     columns[TIMESTAMP] = _single(pa.array(zeros.astype(np.int64)))
-    columns[LABEL] = _single(pa.array(zeros.astype(np.float32)))
+    nothing = unseen_labels(items.num_rows, plan.ranking)
+    for name, values in {LABEL: nothing.label, **nothing.more}.items():
+        columns[name] = _single(pa.array(values))
     columns[ORDER] = _single(pa.array(zeros.astype(np.int64)))
     return pa.table(columns)

@@ -18,11 +18,17 @@ from tfrec.config.objectives import Objective, Objectives
 from tfrec.schema import EVENT, ITEM_ID, TIMESTAMP, USER_ID
 
 PREFIX = "objective_"  # of the columns that carry the labels through the pipeline
+OBSERVED = "observed"  # beside them: 1 for events, 0 for sampled items that nobody had
 
 
 def column_of(name: str) -> str:
     """The column that carries an objective's labels."""
     return PREFIX + name
+
+
+def columns_of(objectives: Objectives) -> list[str]:
+    """All columns that rows of the pipeline have more, where there are objectives."""
+    return [*(column_of(name) for name in objectives), OBSERVED] if objectives else []
 
 
 def _codes(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.data.objectives import OBSERVED, PREFIX
+from tfrec.features.encode import decode_prepared
 from tfrec.features.encoder import Encoder, TransformEncoder, parse_examples
 from tfrec.features.fit import by_index
+from tfrec.features.image_prepare import image_features
 from tfrec.schema import ITEM_ID, LABEL, TIMESTAMP, USER_ID, WEIGHT, Feature, FeatureTable
 
 LOG_ORDER = "log_order"  # int64, position in the log: orders events of equal time
@@ -61,6 +64,15 @@ def _encoded_names(features: Sequence[Feature], spec: Mapping[str, Any]) -> list
     return [name for name in names if name in spec]
 
 
+def _with_images(columns: Columns, features: FeatureTable) -> Columns:
+    """The catalogue with prepared images as arrays; see ``decode_prepared``."""
+    for feature in image_features(features):
+        if feature.name in columns:
+            decoded = decode_prepared(feature, tf.constant(columns[feature.name], tf.string))
+            columns |= {name: values.numpy() for name, values in decoded.items()}
+    return columns
+
+
 class _Users:
     """Features of users, gathered from the rows that pass by; the last row of a user counts."""
 
@@ -100,6 +112,11 @@ def _events(columns: Columns, context: Sequence[str], encoder: Encoder) -> Inter
         columns[TIMESTAMP][kept],
         columns[WEIGHT][kept],
         {name: columns[name][kept] for name in context},
+        {
+            name.removeprefix(PREFIX): values[kept]
+            for name, values in columns.items()
+            if name.startswith(PREFIX)
+        },
     )
 
 
@@ -119,7 +136,7 @@ def load_transformed(
         features: the feature table that both were made with.
         history_length: H of the column ``history``; the arrays make histories of their own.
         sampled_negatives: True where rows with label 0 are sampled items that nobody had (ranking
-            label ``purchase``); they are no events.
+            label ``purchase``); they are no events. Rows of objectives say so themselves.
 
     Returns:
         The encoded data, and the encoder that exports carry.
@@ -134,7 +151,14 @@ def load_transformed(
     context = _encoded_names(features.of("context"), spec)
     user_names = _encoded_names(features.of("user", ids=False), spec)
     item_names = _encoded_names(features.of("item"), spec)
-    event_names = (USER_ID, ITEM_ID, WEIGHT, TIMESTAMP, LABEL, LOG_ORDER, *context)
+    labels = [name for name in spec if name.startswith(PREFIX)]
+    observed = [OBSERVED] if labels else []
+    event_names = (
+        *(USER_ID, ITEM_ID, WEIGHT, TIMESTAMP, LABEL, LOG_ORDER),
+        *context,
+        *labels,
+        *observed,
+    )
 
     users = _Users(user_names, encoder.sizes[USER_ID])
     events: dict[str, Interactions] = {}
@@ -143,13 +167,15 @@ def load_transformed(
         rows: list[Columns] = []
         for columns in blocks(split_files(examples, split), wanted):
             users.add(columns)
-            real = columns[LABEL] > 0 if sampled_negatives else slice(None)
+            real: slice | np.ndarray = slice(None)
+            if sampled_negatives:
+                real = columns[OBSERVED if labels else LABEL] > 0
             rows.append({name: columns[name][real] for name in event_names})
         events[split] = _events(_joined(rows), context, encoder)
 
-    catalogue = _joined(
-        list(blocks(split_files(examples, "items"), {name: spec[name] for name in item_names}))
-    )
+    wanted = {name: spec[name] for name in item_names}
+    found = blocks(split_files(examples, "items"), wanted)
+    catalogue = _joined([_with_images(columns, features) for columns in found])
     items = by_index(catalogue, catalogue[ITEM_ID], encoder.sizes[ITEM_ID])
     items[ITEM_ID] = np.arange(encoder.sizes[ITEM_ID], dtype=np.int64)
     data = RetrievalData(
