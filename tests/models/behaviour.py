@@ -33,6 +33,7 @@ SMALL: dict[str, tuple[dict[str, Any], TrainConfig]] = {
     "als": ({"dim": 4, "sweeps": 8}, CLOSED),
     "mf_logistic": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
     "mf_bpr": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
+    "vbpr": ({"dim": 8, "negatives": 4, "l2": 0.01}, USUAL),
     "gmf": ({"factors": 2, "l2": 0.01, "history_length": 8}, PAIRS),
     "mlp": ({"factors": 4, "layers": 2, "l2": 0.01, "history_length": 8}, PAIRS),
     "sasrec": ({"dim": 8, "history_length": 8, "dropout": 0.0}, WINDOWS),

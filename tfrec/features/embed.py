@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfrec.features.image_cnn import ImageEncoder
 from tfrec.features.text_encoders import TextEncoder
 from tfrec.schema import Feature
 
@@ -27,9 +28,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     """Sums the projections of all features of one side.
 
     Each lookup feature has a table of width ``feature.dim`` (values of a row averaged), each number
-    enters as itself, its square and its presence, each vector as it is; all are projected to
-    ``dim`` and added. A sum, not a concatenation: a feature can be left out, or be missing for a
-    row, without changing the scale of the rest.
+    enters as itself, its square and its presence, each vector as it is, each image by an
+    ``ImageEncoder``; all are projected to ``dim`` and added. A sum, not a concatenation: a feature
+    can be left out, or be missing for a row, without changing the scale of the rest.
 
     A text is encoded as its feature says (``TextEncoder``). One that shares another text's
     vocabulary is read by that text's encoder and projection, on this side or in ``shared``: equal
@@ -72,6 +73,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self._tables: dict[str, tf.Variable] = {}
         self._texts: dict[str, TextEncoder] = {}
         self._projections: dict[str, tf.keras.layers.Dense] = {}
+        self.images: dict[str, ImageEncoder] = {}
         # Behind a function, or Keras would count the other side's weights as this side's too.
         self._shared = lambda: shared
 
@@ -94,6 +96,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 self._texts[feature.name] = TextEncoder.of(
                     feature, self._size[feature.name], name=f"{feature.name}_text"
                 )
+            elif feature.kind == "image":
+                self.images[feature.name] = ImageEncoder(feature)
+                self.images[feature.name].build(None)
             elif feature.is_lookup:
                 # An id is a vector of the tower's own width and needs no projection.
                 width = self.dim if feature.kind == "id" else feature.dim
@@ -145,6 +150,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return tf.add_n([self._one(f, inputs, training) for f in self.features])
 
     def _one(self, feature: Feature, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        if feature.kind == "image":
+            vectors = self.images[feature.name].of(inputs)
+            return self._projections[feature.name](vectors)
         values = inputs[feature.name]
         if feature.kind == "id":
             # The last row is of the tail, which is never known.

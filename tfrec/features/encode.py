@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tfrec.features.image_cnn import present_name
 from tfrec.features.text import tokens
 from tfrec.schema import HISTORY, ITEM_ID, Feature, FeatureTable
 
@@ -119,6 +120,28 @@ def _numeric(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.
     }
 
 
+def decode_prepared(feature: Feature, prepared: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Prepared images (``tfrec.features.image_prepare``) as tensors.
+
+    Args:
+        feature: of kind ``image``.
+        prepared: string [batch]; '' (and bytes of another length) where there is no image.
+
+    Returns:
+        ``<name>``: uint8 [batch, height, width, 3], or float32 [batch, length] where the feature
+        names an application, zeros where there is no image; ``<name>_present``: int64 [batch].
+    """
+    present = tf.equal(tf.strings.length(prepared), feature.image_bytes)
+    nothing = tf.constant(bytes(feature.image_bytes), tf.string)
+    filled = tf.where(present, prepared, nothing)
+    kind = tf.uint8 if feature.application is None else tf.float32
+    flat = tf.io.decode_raw(filled, kind, fixed_length=feature.image_bytes)
+    return {
+        feature.name: tf.reshape(flat, [-1, *feature.image_shape]),
+        present_name(feature): tf.cast(present, tf.int64),
+    }
+
+
 def encode_one(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.Tensor]:
     """One raw column to its encoded feature(s), by kind; see docs/architecture.md."""
     if feature.kind in ("id", "categorical"):
@@ -130,6 +153,8 @@ def encode_one(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, t
         return {feature.name: analyzer.lookup(feature, cut)}
     if feature.kind == "numeric":
         return _numeric(feature, values, analyzer)
+    if feature.kind == "image":
+        return decode_prepared(feature, dense_strings(values, None))
     vector = tf.cast(
         values.to_tensor() if isinstance(values, tf.RaggedTensor) else values, tf.float32
     )
@@ -150,7 +175,7 @@ def encode(
     Args:
         raw: raw columns by name; strings [batch] for ``id``, ``categorical``, ``text``; strings
             [batch, n] for ``multi`` (or [batch] with a separator) and ``history``; numbers [batch];
-            vectors [batch, dim]. Dense, sparse or ragged.
+            vectors [batch, dim]; prepared images string [batch]. Dense, sparse or ragged.
         features: the feature table; its features that ``raw`` lacks are left out.
         analyzer: vocabularies and moments.
         history_length: H, most recent items kept; where above 0 and

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfrec.features.encode import Raw, encode
+from tfrec.features.encode import Raw, decode_prepared, encode
 from tfrec.features.fitted import FittedAnalyzer
+from tfrec.features.image_prepare import image_features
 from tfrec.schema import HISTORY, Feature, FeatureTable
 
 
@@ -74,7 +75,11 @@ class TransformEncoder(tf.Module):
             for name, values in raw.items()
             if name in self._spec
         }
-        return dict(self.layer(inputs))
+        encoded = dict(self.layer(inputs))
+        for feature in image_features(self.features):
+            if feature.name in encoded:  # Transform hands prepared images on as they are
+                encoded.update(decode_prepared(feature, encoded[feature.name]))
+        return encoded
 
     def vocabulary(self, name: str) -> np.ndarray:
         return self._vocabularies[name]

@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.features.encode import encode
+from tfrec.features.encode import dense_strings, encode
+from tfrec.features.image_prepare import image_features
 from tfrec.schema import Feature, FeatureTable
 
 
@@ -66,7 +67,12 @@ def preprocessing_fn(
 
     def run(inputs: dict[str, Any]) -> dict[str, tf.Tensor]:
         # The item ids of ``item_id`` come first: they make the vocabulary that history uses.
-        outputs = encode(inputs, features, TftAnalyzer(), history_length)
+        images = {f.name for f in image_features(features)}
+        others = {name: values for name, values in inputs.items() if name not in images}
+        outputs = encode(others, features, TftAnalyzer(), history_length)
+        # Examples hold no uint8: prepared images stay bytes until they are read.
+        for name in images & set(inputs):
+            outputs[name] = dense_strings(inputs[name], None)
         for name, dtype in (passed or {}).items():
             values = inputs[name]
             if isinstance(values, tf.SparseTensor):

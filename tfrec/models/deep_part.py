@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from tfrec.features.image_cnn import ImageEncoder
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID, Feature
 
 Pooling = Literal["mean", "attention"]
@@ -83,6 +84,7 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
         self.history_pooling = history_pooling
         rng = np.random.default_rng(seed)
         self.tables: dict[str, tf.Variable] = {}
+        self.images: dict[str, ImageEncoder] = {}
         width = 0
         for feature in self._features:
             if feature.is_lookup:
@@ -97,6 +99,10 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
                     initializer=tf.keras.initializers.Constant(table.astype(np.float32)),
                 )
                 width += dim
+            elif feature.kind == "image":
+                self.images[feature.name] = ImageEncoder(feature)
+                self.images[feature.name].build(None)
+                width += feature.dim
             else:
                 width += feature.dim if feature.kind == "embedding" else 1
         self._pairs: tuple[str, ...] = ()
@@ -129,6 +135,9 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
         """
         blocks: dict[str, tf.Tensor] = {}
         for feature in self._features:
+            if feature.kind == "image":
+                blocks[feature.name] = self.images[feature.name].of(inputs)
+                continue
             value = inputs[feature.name]
             if not feature.is_lookup:
                 value = tf.cast(value, tf.float32)

@@ -72,6 +72,13 @@ MODELS: dict[str, ModelSpec] = {
             {"dim": 64, "l2": 0.01},
         ),
         ModelSpec(
+            "vbpr",
+            "retrieval",
+            "vbpr:VBPR",
+            "He & McAuley 2016, arXiv:1510.01784",
+            {"dim": 64, "visual_dim": 20, "l2": 0.01},
+        ),
+        ModelSpec(
             "gmf",
             "retrieval",
             "ncf:GMF",

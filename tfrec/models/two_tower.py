@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -34,94 +33,10 @@ from tfrec.losses.sampled_softmax import (
 )
 from tfrec.models.base import Recommender, Users
 from tfrec.models.history import HistoryEncoder, last_state
-from tfrec.schema import HISTORY, ITEM_ID, Feature
+from tfrec.models.item_tower import ItemTower, Residual, missing
+from tfrec.schema import HISTORY
 
 REFRESH_BLOCK = 8192  # items embedded at a time when the index is brought up to date
-
-
-class Residual(tf.keras.layers.Layer):
-    """Hidden layers around a skip: ``x + Dense(relu(Dense(x)))`` for each width."""
-
-    def __init__(self, widths: Sequence[int], dropout: float, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self._widths = tuple(widths)
-        self._drop = tf.keras.layers.Dropout(dropout)
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        dim = int(input_shape[-1])
-        self._inner = [tf.keras.layers.Dense(w, activation="relu") for w in self._widths]
-        self._outer = [tf.keras.layers.Dense(dim) for _ in self._widths]
-        super().build(input_shape)
-
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        for inner, outer in zip(self._inner, self._outer, strict=True):
-            x += self._drop(outer(inner(x)), training=training)
-        return x
-
-
-class ItemTower(tf.keras.layers.Layer):
-    """Item indices to vectors; the encoded item features are looked up in the catalogue inside.
-
-    The catalogue's variables have an unknown number of rows: an export can be given new items.
-
-    Args:
-        trained: bool [n_items + 1], items with training events; the others have no id vector.
-    """
-
-    def __init__(
-        self,
-        features: Sequence[Feature],
-        sizes: Mapping[str, int],
-        catalogue: Mapping[str, np.ndarray],
-        dim: int,
-        hidden: Sequence[int],
-        dropout: float,
-        id_dropout: float,
-        trained: np.ndarray,
-    ) -> None:
-        super().__init__(name="item_tower")
-        self.catalogue = {
-            name: tf.Variable(
-                values[: len(trained)],
-                trainable=False,
-                shape=[None, *values.shape[1:]],
-                name=f"catalogue_{name}",
-            )
-            for name, values in catalogue.items()
-            if name != ITEM_ID
-        }
-        self.features = tuple(features)
-        self.embed = FeatureEmbedding(
-            features, sizes, dim, id_dropout, trained, name="item_features"
-        )
-        self._hidden = Residual(hidden, dropout, name="item_hidden")
-
-    def represent(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Vectors as the history encoder reads them, float32 [item, dim]."""
-        rows: dict[str, tf.Tensor] = {}
-        for name, values in self.catalogue.items():
-            # An item that the catalogue does not hold lacks every feature, as padding does.
-            inside = items < tf.shape(values, items.dtype)[0]
-            rows[name] = tf.gather(values, tf.where(inside, items, tf.zeros_like(items)))
-        rows[ITEM_ID] = items
-        return self.embed(rows, training=training)
-
-    def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Unit vectors, float32 [item, dim], of item indices int64 [item]."""
-        return self.finish(self.represent(items, training), training)
-
-    def finish(self, represented: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """From what the history encoder reads to unit vectors, both float32 [item, dim]."""
-        vectors = self._hidden(represented, training=training)
-        return tf.math.l2_normalize(vectors, axis=-1)
-
-    def described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Unit vectors float32 [batch, dim] of encoded features; those not given are missing."""
-        batch = tf.shape(items[ITEM_ID])[0]
-        for feature in self.features:
-            if feature.name not in items:
-                items = {**items, **missing(feature, batch)}
-        return self.finish(self.embed(items))
 
 
 class TwoTower(Recommender, tfrs.Model):
@@ -135,6 +50,8 @@ class TwoTower(Recommender, tfrs.Model):
         layers, heads: of ``attention`` (``layers`` also of ``gru``).
         dropout: in the history encoder and the hidden layers.
         id_dropout: share of rows whose user or item id is hidden in training.
+        context_dropout: share of training events whose context (the query) is hidden, so that the
+            model answers well with it and without it.
         user_hidden, item_hidden: widths of residual hidden layers of each tower.
         temperature: divides the cosine.
         logq: whether the logQ correction is on.
@@ -153,6 +70,7 @@ class TwoTower(Recommender, tfrs.Model):
         heads: int = 2,
         dropout: float = 0.2,
         id_dropout: float = 0.0,
+        context_dropout: float = 0.0,
         user_hidden: Sequence[int] = (),
         item_hidden: Sequence[int] = (),
         temperature: float = 0.07,
@@ -164,6 +82,9 @@ class TwoTower(Recommender, tfrs.Model):
         super().__init__(data, name="two_tower")
         if temperature <= 0:
             raise ValueError(f"temperature is above 0; got {temperature}")
+        if not 0 <= context_dropout < 1:
+            raise ValueError(f"context_dropout is a share below 1; got {context_dropout}")
+        self.context_dropout = context_dropout
         self.dim = dim
         self.history_length = history_length if history_encoder != "none" else 0
         self.temperature = temperature
@@ -192,6 +113,7 @@ class TwoTower(Recommender, tfrs.Model):
                 dim,
                 id_dropout,
                 data.train.user_counts() > 0,
+                shared=self.item_tower.embed,
                 name="user_features",
             )
             if user_features
@@ -199,7 +121,15 @@ class TwoTower(Recommender, tfrs.Model):
         )
         context = features.of("context")
         self._context = (
-            FeatureEmbedding(context, data.sizes, dim, name="context_features") if context else None
+            FeatureEmbedding(
+                context,
+                data.sizes,
+                dim,
+                shared=self.item_tower.embed,
+                name="context_features",
+            )
+            if context
+            else None
         )
         self._hidden = Residual(user_hidden, dropout, name="user_hidden")
         self._log_miss = tf.Variable(_log_miss(data), trainable=False, name="log_miss")
@@ -210,7 +140,7 @@ class TwoTower(Recommender, tfrs.Model):
         self._seed = 0
         # All variables exist before the first step, so that its trace is the only one.
         self.fold_in(tf.zeros([1, max(history_length, 1)], tf.int64))
-        self.item_tower(tf.zeros([1], tf.int64))
+        self.item_tower(tf.zeros([1], tf.int64), training=True)
 
     # -- towers -------------------------------------------------------------------------------
 
@@ -224,6 +154,9 @@ class TwoTower(Recommender, tfrs.Model):
     def _user_vectors(self, states: tf.Tensor, users: Users, training: bool) -> tf.Tensor:
         """Unit vectors from states [batch, H + 1, dim] (or [batch, dim] at serving).
 
+        What the user is, what they had and what they ask now add up: without a query the sum is
+        that of a plain recommendation, without a known user that of a plain search.
+
         A feature that ``users`` lacks counts as missing for every row.
         """
         batch = tf.shape(states)[0]
@@ -235,7 +168,12 @@ class TwoTower(Recommender, tfrs.Model):
             attributes = self._user(users, training=training)
             states += attributes if states.shape.rank == 2 else attributes[:, tf.newaxis]
         if self._context is not None:
-            states += self._context(users, training=training)
+            asked = self._context(users, training=training)
+            if training and self.context_dropout:
+                # Nothing asked is the zero vector: no encoder of a context feature has a bias.
+                keep = tf.random.uniform(tf.shape(states)[:-1]) >= self.context_dropout
+                asked *= tf.cast(keep, tf.float32)[..., tf.newaxis]
+            states += asked
         return tf.math.l2_normalize(self._hidden(states, training=training), axis=-1)
 
     def user_embedding(self, users: Users) -> tf.Tensor:
@@ -264,7 +202,7 @@ class TwoTower(Recommender, tfrs.Model):
         return {**self.item_tower.catalogue, "index": self.index}
 
     def item_rows(self, items: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rows = {name: items[name] for name in self.item_tower.catalogue}
+        rows = self.item_tower.catalogue_rows(items)
         return {**rows, "index": self.embed_described(items)}
 
     def embed_described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -287,6 +225,7 @@ class TwoTower(Recommender, tfrs.Model):
 
     def refresh(self) -> None:
         """Embeds the whole catalogue anew into ``index``."""
+        self.item_tower.pool_images()
         blocks = [
             self.item_tower(
                 tf.range(start, min(start + REFRESH_BLOCK, self.n_items + 1), dtype=tf.int64)
@@ -361,19 +300,6 @@ class TwoTower(Recommender, tfrs.Model):
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         return [self._loss]
-
-
-def missing(feature: Feature, batch: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The encoded columns of a feature that nobody gave, for ``batch`` rows."""
-    if feature.is_lookup:
-        shape = [batch, feature.max_length] if feature.is_sequence else [batch]
-        return {feature.name: tf.zeros(shape, tf.int64)}
-    if feature.kind == "numeric":
-        return {
-            feature.name: tf.zeros([batch]),
-            f"{feature.name}_bucket": tf.zeros([batch], tf.int64),
-        }
-    return {feature.name: tf.zeros([batch, feature.dim])}
 
 
 def _log_miss(data: RetrievalData) -> tf.Tensor:
