@@ -7,6 +7,7 @@ the rule it breaks.
 from tfrec.config.base import ConfigError
 from tfrec.config.data import DataConfig, Rule, SplitConfig, TableMap
 from tfrec.config.decide import BoostConfig, RerankConfig, UtilityConfig
+from tfrec.config.index import IndexConfig
 from tfrec.config.load import Config, load_config, parse_config
 from tfrec.config.models import (
     Range,
@@ -15,6 +16,7 @@ from tfrec.config.models import (
     SearchConfig,
     TrainConfig,
 )
+from tfrec.config.recommender import RecommenderConfig
 from tfrec.config.run import GateConfig, PipelineConfig
 from tfrec.config.store import StoreConfig
 
@@ -24,9 +26,11 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "GateConfig",
+    "IndexConfig",
     "PipelineConfig",
     "Range",
     "RankingConfig",
+    "RecommenderConfig",
     "RerankConfig",
     "RetrievalConfig",
     "Rule",

@@ -13,6 +13,7 @@ from tfrec.config.base import ConfigError, Frozen
 from tfrec.config.data import DataConfig, SplitConfig
 from tfrec.config.decide import RerankConfig, UtilityConfig, check_features
 from tfrec.config.models import RankingConfig, RetrievalConfig
+from tfrec.config.recommender import RecommenderConfig
 from tfrec.config.run import GateConfig, PipelineConfig
 from tfrec.config.store import StoreConfig
 from tfrec.schema import HISTORY, Feature, FeatureTable
@@ -29,6 +30,7 @@ class Config(Frozen):
     ranking: RankingConfig = RankingConfig()
     utility: UtilityConfig = UtilityConfig()
     rerank: RerankConfig = RerankConfig()
+    recommender: RecommenderConfig = RecommenderConfig()
     gate: GateConfig = GateConfig()
     pipeline: PipelineConfig = PipelineConfig()
     store: StoreConfig = StoreConfig()
@@ -47,6 +49,13 @@ class Config(Frozen):
             if name not in known:
                 raise ValueError(f"gate.slices names {name!r}, which is no feature: {known}")
         check_features(self.utility, self.rerank, table)
+        grouped = [f.name for f in table.of("item") if f.kind in ("categorical", "multi")]
+        for name in self.recommender.among or ():
+            if name not in grouped:
+                raise ValueError(
+                    f"recommender.among names {name!r}; requests filter by one of the item features "
+                    f"{grouped}"
+                )
         return self
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tfrec.config.base import Frozen
+from tfrec.config.index import IndexConfig
 from tfrec.config.objectives import Objective, check_objectives
 
 
@@ -100,6 +101,7 @@ class RetrievalConfig(Frozen):
     params: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
+    index: IndexConfig = IndexConfig()
 
 
 class RankingConfig(Frozen):

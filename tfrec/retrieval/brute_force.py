@@ -18,6 +18,9 @@ class SearchIndex(Protocol):
 
     n_items: int
 
+    def vectors_of(self, items: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [n, dim] of item indices int32 [n]; index 0 gives any vector."""
+
     def search(
         self,
         queries: tf.Tensor,
@@ -53,6 +56,10 @@ class BruteForce(tf.Module):
         shared = isinstance(vectors, tf.Variable)
         self.vectors = vectors if shared else tf.Variable(vectors, trainable=False, name="vectors")
         self.n_items = int(self.vectors.shape[0])
+
+    def vectors_of(self, items: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [n, dim] of item indices int32 [n]; index 0 gives any vector."""
+        return tf.gather(self.vectors, tf.maximum(items - 1, 0))
 
     def search(
         self,

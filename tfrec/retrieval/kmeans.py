@@ -67,22 +67,21 @@ def _plus_plus(vectors: tf.Tensor, cells: tf.Tensor, seed: tf.Tensor) -> tf.Tens
     return tf.gather(vectors, chosen.stack())
 
 
-@tf.function(reduce_retracing=True)
+@tf.function
 def _step(
-    batch: tf.Tensor, centroids: tf.Variable, counts: tf.Variable, spherical: bool
-) -> tf.Tensor:
-    """One mini-batch; returns how many vectors each cell won, int32 [cells]."""
-    cells = tf.shape(centroids)[0]
+    batch: tf.Tensor, centroids: tf.Tensor, counts: tf.Tensor, spherical: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One mini-batch: the centroids and counts after it."""
+    cells = centroids.shape[0]
     half = tf.reduce_sum(tf.square(centroids), axis=1) / 2
     near = tf.matmul(batch, centroids, transpose_b=True) - half
     own = tf.argmax(near, axis=1, output_type=tf.int32)
-    won = tf.math.unsorted_segment_sum(tf.ones_like(own), own, cells)
+    won = tf.math.unsorted_segment_sum(tf.ones_like(batch[:, 0]), own, cells)
     sums = tf.math.unsorted_segment_sum(batch, own, cells)
-    share = tf.cast(won, tf.float32)[:, tf.newaxis]
-    counts.assign_add(share[:, 0])
+    counts += won
+    share = won[:, tf.newaxis]
     moved = centroids + (sums - share * centroids) / tf.maximum(counts, 1.0)[:, tf.newaxis]
-    centroids.assign(tf.math.l2_normalize(moved, axis=1) if spherical else moved)
-    return won
+    return tf.math.l2_normalize(moved, axis=1) if spherical else moved, counts
 
 
 def kmeans(
@@ -132,28 +131,26 @@ def kmeans(
         start = tf.constant(sample[first[:cells]])
     else:
         raise ValueError(f"init is 'plus_plus' or 'random'; got {init!r}")
-    centroids = tf.Variable(start)
-    counts = tf.Variable(tf.zeros([cells]))
+    centroids = start
     for number in range(passes):
         # Counts start anew: early steps, made with poor centroids, should not slow later ones.
-        counts.assign(tf.zeros([cells]))
+        counts = tf.zeros([cells])
         order = random.permutation(size)
-        won = np.zeros(cells, np.int64)
         for at in range(0, size, batch_size):
             batch = tf.constant(sample[order[at : at + batch_size]])
-            won += _step(batch, centroids, counts, spherical).numpy()
+            centroids, counts = _step(batch, centroids, counts, spherical)
         if number < passes - 1:
-            _reseed(centroids, won, sample, random)
+            centroids = _reseed(centroids, counts.numpy(), sample, random)
     return centroids.numpy()
 
 
 def _reseed(
-    centroids: tf.Variable, won: np.ndarray, sample: np.ndarray, random: np.random.Generator
-) -> None:
+    centroids: tf.Tensor, won: np.ndarray, sample: np.ndarray, random: np.random.Generator
+) -> tf.Tensor:
     """Moves centroids that won nothing in a pass next to those that won most."""
     empty = np.flatnonzero(won == 0)
     if not len(empty):
-        return
+        return centroids
     crowded = np.argsort(-won, kind="stable")[: len(empty)]
     crowded = crowded[won[crowded] > 1]
     values = centroids.numpy()
@@ -162,4 +159,4 @@ def _reseed(
         some = sample[random.integers(0, len(sample), 256)]
         distance = np.square(some - values[donor]).sum(axis=1)
         values[cell] = some[int(np.argmin(distance))]
-    centroids.assign(values)
+    return tf.constant(values)
