@@ -10,6 +10,8 @@ import tensorflow as tf
 from tfrec.features.encoder import Encoder
 from tfrec.schema import ITEM_ID
 
+LAST_HASH = 2**62
+
 
 def lookup_items(encoder: Encoder, ids: tf.Tensor) -> tf.Tensor:
     """Item indices int64 of raw ids, a string tensor of any shape; '' is 0."""
@@ -23,12 +25,51 @@ def known_items(encoder: Encoder, ids: tf.Tensor, n_items: int) -> tf.Tensor:
     return tf.where(indices <= n_items, indices, tf.zeros_like(indices))
 
 
-def string_table(values: Any, name: str) -> tf.Variable:
+def string_table(values: Any, name: str, *, grows: bool = False) -> tf.Variable:
     """Strings by index, kept in the SavedModel's variables.
 
     Args:
         values: n strings; None is ''.
         name: of the variable.
+        grows: whether the SavedModel may be given more of them later.
     """
     texts = np.array(["" if v is None else str(v) for v in values], dtype=object)
-    return tf.Variable(tf.constant(texts, tf.string), trainable=False, name=name)
+    shape = [None] if grows else None
+    return tf.Variable(tf.constant(texts, tf.string), trainable=False, name=name, shape=shape)
+
+
+class AddedItems(tf.Module):
+    """Finds items that were added to a catalogue after its vocabulary was made.
+
+    A vocabulary is a file that the graph reads into a table of fixed size; added ids are found by
+    binary search among their hashes instead, in variables of unknown length. A hash that is found
+    is compared with the id itself, so that another id never passes for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="added_items")
+        # A last hash that no id has: the search never runs past the end.
+        self.hashes = tf.Variable(
+            tf.constant([LAST_HASH], tf.int64), trainable=False, shape=[None], name="added_hashes"
+        )
+        self.positions = tf.Variable(
+            tf.zeros([1], tf.int64), trainable=False, shape=[None], name="added_positions"
+        )
+
+    def find(self, ids: tf.Tensor, every: tf.Tensor) -> tf.Tensor:
+        """Positions int64 of raw ids (string, any shape); 0 where the id was not added.
+
+        Args:
+            ids: what is looked for.
+            every: string [n + 1], ids of the catalogue by position.
+        """
+        flat = tf.reshape(ids, [-1])
+        at = tf.searchsorted(self.hashes, hash_ids(flat), out_type=tf.int64)
+        position = tf.gather(self.positions, at)
+        found = tf.equal(tf.gather(every, position), flat)
+        return tf.reshape(tf.where(found, position, tf.zeros_like(position)), tf.shape(ids))
+
+
+def hash_ids(ids: tf.Tensor) -> tf.Tensor:
+    """Hashes of strings below ``LAST_HASH``, int64 of the same shape."""
+    return tf.strings.to_hash_bucket_fast(ids, LAST_HASH)

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
-from tfrec.export.raw import known_items, lookup_items, string_table
+from tfrec.export.query import query_signatures
+from tfrec.export.raw import AddedItems, known_items, lookup_items, string_table
 from tfrec.features.encode import recent
 from tfrec.features.encoder import Encoder, parse_examples, raw_specs
 from tfrec.models.base import Recommender
@@ -50,14 +51,33 @@ class RetrievalModule(tf.Module):
         self._model = lambda: model
         self.encoder = encoder
         self.n_items = data.n_items
-        self.item_ids = string_table(data.item_ids, "item_ids")
-        self.titles = None if titles is None else string_table(titles, "titles")
+        # Where features place items, the catalogue can be given new ones: ``tfrec index add``.
+        self.growing = dict(model.growing()) if model.content else {}
+        self.added = AddedItems() if model.content else None
+        grows = model.content
+        self.item_ids = string_table(data.item_ids, "item_ids", grows=grows)
+        self.titles = None if titles is None else string_table(titles, "titles", grows=grows)
+        self._item_features = data.features.of("item", ids=False)
         self._width = max(int(model.history_length), 1)
         self._features = (*data.features.of("user"), *data.features.of("context"))
 
     def user_specs(self) -> dict[str, tf.TensorSpec]:
         """What a signature takes of a user: raw columns by name."""
         return raw_specs(self._features, history=True)
+
+    def item_specs(self) -> dict[str, tf.TensorSpec]:
+        """What a signature takes of an item described by its features: raw columns by name."""
+        return raw_specs(self._item_features, history=False)
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Places in the catalogue, int64, of raw item ids (string, any shape); 0 of unknown ones.
+
+        1..n_items are the vocabulary, items added later lie behind them.
+        """
+        known = known_items(self.encoder, ids, self.n_items)
+        if self.added is None:
+            return known
+        return tf.where(known > 0, known, self.added.find(ids, self.item_ids))
 
     def signatures(self) -> dict[str, Any]:
         """The traced signatures by name."""
@@ -70,8 +90,7 @@ class RetrievalModule(tf.Module):
     def _users(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Raw user columns to what the model reads."""
         users = self.encoder({n: v for n, v in raw.items() if n != HISTORY})
-        history = known_items(self.encoder, raw[HISTORY], self.n_items)
-        users[HISTORY] = recent(history, self._width)
+        users[HISTORY] = recent(self.positions(raw[HISTORY]), self._width)
         return users
 
     def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -82,19 +101,19 @@ class RetrievalModule(tf.Module):
 
     def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Best items; see the class."""
-        exclude = lookup_items(self.encoder, raw.pop(EXCLUDE))
+        exclude = self.positions(raw.pop(EXCLUDE))
         k = _list_length(raw.pop(K))
         return self._answer(*self._model().recommend(self._users(raw), k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """As ``recommend`` from serialized tf.Examples; the history is excluded."""
         raw = self.parse(examples)
-        exclude = lookup_items(self.encoder, raw[HISTORY])
+        exclude = self.positions(raw[HISTORY])
         return self._answer(*self._model().recommend(self._users(raw), DEFAULT_K, exclude=exclude))
 
     def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores of pairs; -inf for items that the vocabulary does not know."""
-        items = known_items(self.encoder, raw.pop(ITEM_ID), self.n_items)
+        """Scores of pairs; -inf for items that the catalogue does not hold."""
+        items = self.positions(raw.pop(ITEM_ID))
         scores = self._model().score(self._users(raw), tf.maximum(items, 1))
         return {SCORE: tf.where(items > 0, scores, float("-inf"))}
 
@@ -104,19 +123,43 @@ class RetrievalModule(tf.Module):
 
     def fold_in(self, history: tf.Tensor, exclude: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors and best items of users who are known by a history of raw ids alone."""
-        items = recent(known_items(self.encoder, history, self.n_items), self._width)
+        items = recent(self.positions(history), self._width)
         nobody = {USER_ID: tf.zeros([tf.shape(items)[0]], tf.int64), HISTORY: items}
-        banned = lookup_items(self.encoder, exclude)
+        banned = self.positions(exclude)
         found = self._model().recommend(nobody, _list_length(k), exclude=banned)
         return {EMBEDDING: self._model().fold_in(items), **self._answer(*found)}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors of items."""
-        return {EMBEDDING: self._model().item_embedding(lookup_items(self.encoder, item_id))}
+        model = self._model()
+        items = self.positions(item_id) if model.content else lookup_items(self.encoder, item_id)
+        return {EMBEDDING: model.item_embedding(items)}
+
+    # -- items described by their features ----------------------------------------------------
+
+    def _described(self, raw: dict[str, tf.Tensor], item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encoded features of items; their index is that of the vocabulary, 0 for new ones."""
+        columns = self.encoder({f.name: raw[f.name] for f in self._item_features})
+        return {**columns, ITEM_ID: known_items(self.encoder, item_id, self.n_items)}
+
+    def embed_item_features(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Vectors of items that are known by their features alone."""
+        nobody = tf.fill([tf.shape(next(iter(raw.values())))[0]], "")
+        return {EMBEDDING: self._model().embed_described(self._described(raw, nobody))}
+
+    def item_rows(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What ``growing`` holds of items given by id (where known) and features."""
+        return self._model().item_rows(self._described(raw, raw[ITEM_ID]))
+
+    def score_features(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As ``score``, the item's features being those given in place of the catalogue's."""
+        items = self._described(raw, raw.pop(ITEM_ID))
+        users = {n: v for n, v in raw.items() if n in self.user_specs()}
+        return {SCORE: self._model().score_described(self._users(users), items)}
 
     def similar(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items whose vectors point the same way (cosine), the item itself left out."""
-        items = known_items(self.encoder, item_id, self.n_items)
+        items = self.positions(item_id)
         every = tf.math.l2_normalize(self._model().item_embedding(), axis=-1)
         mine = tf.math.l2_normalize(self._model().item_embedding(items), axis=-1)
         scores = tf.matmul(mine, every, transpose_b=True)
@@ -167,6 +210,14 @@ def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     if _has_vectors(module._model()):
         signatures["embed_item"] = trace(module.embed_item, item_id=items)
         signatures["similar"] = trace(module.similar, item_id=items, k=one_k)
+    if module._model().content:
+        item_side = module.item_specs()
+        signatures["embed_item_features"] = trace(module.embed_item_features, **item_side)
+        signatures["item_rows"] = trace(module.item_rows, item_id=items, **item_side)
+        signatures["score_features"] = trace(
+            module.score_features, **user_side, item_id=items, **item_side
+        )
+    signatures.update(query_signatures(module))
     return signatures
 
 

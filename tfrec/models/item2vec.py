@@ -28,6 +28,7 @@ from tfrec.features.encode import recent
 from tfrec.losses.optimizers import LazyAdam
 from tfrec.losses.replicas import global_sum
 from tfrec.models.base import Recommender, Users
+from tfrec.models.item_tower import missing
 from tfrec.schema import HISTORY, ITEM_ID
 
 UNSEEN = 100.0
@@ -78,17 +79,23 @@ class Item2Vec(Recommender):
         self.window, self.negatives, self.exponent = window, negatives, exponent
         self.subsample, self.match, self.history_length = subsample, match, history_length
         features = data.features.of("item") if attributes else (data.features[ITEM_ID],)
-        self._embed = FeatureEmbedding(features, data.sizes, dim, name="item_features")
+        # Contexts are learned from events alone: only ``similar`` can place new items.
+        self.content = len(features) > 1 and match == "similar"
+        self.features = features
+        trained = data.train.item_counts() > 0
+        self._embed = FeatureEmbedding(
+            features, data.sizes, dim, trained=trained, name="item_features"
+        )
+        columns = [f.name for f in features if f.kind != "id"]
+        columns += [f"{f.name}_bucket" for f in features if f.kind == "numeric"]
         self._catalogue = {
-            f.name: tf.Variable(data.items[f.name], trainable=False, name=f"catalogue_{f.name}")
-            for f in features
-            if f.kind != "id"
-        } | {
-            f"{f.name}_bucket": tf.Variable(
-                data.items[f"{f.name}_bucket"], trainable=False, name=f"catalogue_{f.name}_bucket"
+            name: tf.Variable(
+                data.items[name][: data.n_items + 1],
+                trainable=False,
+                shape=[None, *data.items[name].shape[1:]],
+                name=f"catalogue_{name}",
             )
-            for f in features
-            if f.kind == "numeric"
+            for name in columns
         }
         # word2vec's start: the vectors that predict are zero, those that are predicted are not.
         self.contexts = self.add_weight(
@@ -97,13 +104,18 @@ class Item2Vec(Recommender):
         self._log_noise = tf.Variable(
             log_noise(data, exponent), trainable=False, name="log_noise", dtype=tf.float32
         )
-        self.index = tf.Variable(tf.zeros([data.n_items, dim]), trainable=False, name="index")
+        self.index = tf.Variable(
+            tf.zeros([data.n_items, dim]), trainable=False, name="index", shape=[None, dim]
+        )
         self._loss = tf.keras.metrics.Mean("loss")
         self._vectors(tf.zeros([1], tf.int64))  # all variables exist before the first step
 
     def _vectors(self, items: tf.Tensor) -> tf.Tensor:
         """Item vectors float32 [item, dim] of indices int64 [item]."""
-        rows = {name: tf.gather(values, items) for name, values in self._catalogue.items()}
+        rows: dict[str, tf.Tensor] = {}
+        for name, values in self._catalogue.items():
+            inside = items < tf.shape(values, items.dtype)[0]  # what is unknown has no features
+            rows[name] = tf.gather(values, tf.where(inside, items, tf.zeros_like(items)))
         rows[ITEM_ID] = items
         return self._embed(rows)
 
@@ -169,16 +181,40 @@ class Item2Vec(Recommender):
 
     # -- answers ------------------------------------------------------------------------------
 
+    def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
+        tables = self._embed.vocabulary_tables()
+        return {**tables, ITEM_ID: [*tables[ITEM_ID], self.contexts]}
+
+    def growing(self) -> dict[str, tf.Variable]:
+        return {**self._catalogue, "index": self.index} if self.content else {}
+
+    def item_rows(self, items: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = {name: items[name] for name in self._catalogue}
+        return {**rows, "index": self.embed_described(items)}
+
+    def embed_described(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        if not self.content:
+            return super().embed_described(items)
+        batch = tf.shape(items[ITEM_ID])[0]
+        for feature in self.features:
+            if feature.name not in items:
+                items = {**items, **missing(feature, batch)}
+        return self._shape(self._embed(items))
+
+    def score_described(self, users: Users, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.reduce_sum(self.user_embedding(users) * self.embed_described(items), axis=1)
+
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         """The items' own vectors: close are those that occur in like surroundings."""
         if items is None:
-            return self.index
+            return tf.identity(self.index)
         return self._shape(self._vectors(tf.cast(items, tf.int64)))
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
         """The average vector of the most recent known items; zeros where there are none."""
         history = tf.cast(history, tf.int64)
-        history = recent(tf.where(history <= self.n_items, history, 0), self.history_length)
+        known = history <= tf.shape(self.index, tf.int64)[0]
+        history = recent(tf.where(known, history, 0), self.history_length)
         present = tf.cast(history > 0, tf.float32)[..., tf.newaxis]
         vectors = tf.gather(self.index, tf.maximum(history - 1, 0)) * present
         return tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
+from tfrec.models.item_tower import missing
 from tfrec.models.ncf_parts import Part
-from tfrec.models.two_tower import missing
 from tfrec.schema import Feature, Role
 
 Encoded = Mapping[str, tf.Tensor]
