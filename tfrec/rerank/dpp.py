@@ -5,12 +5,17 @@
 
 which is the log-determinant of the paper's kernel ``Diag(exp(a r)) S Diag(exp(a r))`` with
 ``a = (1 - t) / 2t`` (its section 5), times t. The gain of i is ``(1 - t) r_i + t log d_i^2``, where
-``d_i^2 = S_ii - c_i c_i'`` is what the list leaves unexplained of i. After the choice of j (paper,
-equations 6 to 9)
+``d_i^2 = S_ii - S_iL S_LL^-1 S_Li`` is what the list L leaves unexplained of i. The paper carries a
+row of a Cholesky factor for each candidate. As S comes from vectors, the same d^2 is had in their
+space (matrix inversion lemma), and nothing is kept a candidate but one number:
 
-    e_i = (S_ji - c_j c_i') / d_j,   c_i <- [c_i, e_i],   d_i^2 <- d_i^2 - e_i^2
+    d_i^2 = (ridge + m_i) / (1 + ridge),   m_i = v_i M v_i',   M = ridge (V_L' V_L + ridge I)^-1
 
-so that a list of k costs O(k^2) a candidate instead of the O(k^4) of taking determinants.
+With M = I - W' W, the choice of j adds a row to W and takes a square off each m_i:
+
+    u = v_j - W' W v_j,   w = u / sqrt(ridge + v_j u),   m_i <- m_i - (v_i w)^2
+
+so that a place costs one product of [candidate, dim] with a vector, however long the list.
 
 The ridge keeps S positive definite: without it, after ``dim`` items every other one is fully
 explained, and the list goes on by relevance alone.
@@ -24,12 +29,11 @@ from tfrec.rerank.constraints import Constraints
 from tfrec.rerank.greedy import Objective, State, greedy
 from tfrec.rerank.inputs import (
     DECIDE,
+    Columns,
     candidates,
     check_window,
     per_candidate,
-    pick,
     ring_put,
-    unit,
     weight_of,
 )
 
@@ -49,7 +53,7 @@ class _Kernel:
     ) -> None:
         if not 0 < ridge < 1:
             raise ValueError(f"ridge is above 0 and below 1 (usual: {RIDGE}); got {ridge}")
-        self.vectors = unit(per_candidate("vectors", vectors, relevance))
+        self.vectors = Columns(per_candidate("vectors", vectors, relevance))
         self.weight = weight_of(trade_off)
         self.scaled = (1 - self.weight) * relevance
         self.noise = NOISE * self.weight
@@ -57,7 +61,7 @@ class _Kernel:
 
     def row(self, chosen: tf.Tensor) -> tf.Tensor:
         """S between the chosen (int32 [batch]) and all candidates, float64 [batch, candidate]."""
-        alike = tf.linalg.matvec(self.vectors, pick(self.vectors, chosen)) / (1 + self.ridge)
+        alike = self.vectors.times(self.vectors.of(chosen)) / (1 + self.ridge)
         own = tf.equal(tf.range(tf.shape(alike)[1])[None, :], chosen[:, None])
         return tf.where(own, tf.ones_like(alike), alike)
 
@@ -71,22 +75,22 @@ class DPP(_Kernel):
     """The gain given the whole list, for ``greedy``; see the module."""
 
     def start(self, places: tf.Tensor) -> State:
-        batch, width = tf.unstack(tf.shape(self.scaled))
-        return tf.ones_like(self.scaled), tf.zeros(tf.stack([batch, places, width]), DECIDE)
+        batch, dim, _ = tf.unstack(tf.shape(self.vectors.columns))
+        # m is 1 for an item of zeros too, and nothing is ever taken off it.
+        return tf.ones_like(self.scaled), tf.zeros(tf.stack([batch, places, dim]), DECIDE)
 
     def gain(self, state: State) -> tf.Tensor:
-        return self.value(state[0])
+        return self.value((self.ridge + state[0]) / (1 + self.ridge))
 
     def add(self, state: State, chosen: tf.Tensor, step: tf.Tensor) -> State:
-        unexplained, factor = state
-        own = tf.gather(factor, chosen, axis=2, batch_dims=1)  # c_j: [batch, places]
-        # A row that has run out passes a candidate again, whose d is 0 but for the ridge.
-        d = tf.sqrt(tf.maximum(pick(unexplained, chosen), self.ridge / (1 + self.ridge)))
-        explained = tf.squeeze(tf.matmul(own[:, None, :], factor), axis=1)
-        e = (self.row(chosen) - explained) / d[:, None]
-        batch = tf.range(tf.shape(chosen)[0])
-        at = tf.stack([batch, tf.fill(tf.shape(batch), step)], axis=1)
-        return unexplained - e * e, tf.tensor_scatter_nd_update(factor, at, e)
+        left, basis = state
+        own = self.vectors.of(chosen)
+        u = own - tf.linalg.matvec(basis, tf.linalg.matvec(basis, own), transpose_a=True)
+        rest = tf.maximum(tf.reduce_sum(own * u, axis=1, keepdims=True), 0.0)
+        w = u / tf.sqrt(self.ridge + rest)
+        e = self.vectors.times(w)
+        here = tf.equal(tf.range(tf.shape(basis)[1]), step)[None, :, None]
+        return left - e * e, tf.where(here, w[:, None, :], basis)
 
 
 class WindowedDPP(_Kernel):

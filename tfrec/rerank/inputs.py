@@ -82,6 +82,25 @@ def weight_of(trade_off: float | tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.clip_by_value(weight, 0.0, 1.0), [-1, 1])
 
 
+class Columns:
+    """Unit vectors kept as columns: one product with a vector reads memory in order.
+
+    Args:
+        vectors: float64 [batch, candidate, dim]; zeros stay zeros.
+    """
+
+    def __init__(self, vectors: tf.Tensor) -> None:
+        self.columns = tf.transpose(unit(vectors), [0, 2, 1])
+
+    def of(self, chosen: tf.Tensor) -> tf.Tensor:
+        """The vectors of candidates int32 [batch], float64 [batch, dim]."""
+        return tf.gather(self.columns, chosen, axis=2, batch_dims=1)
+
+    def times(self, vector: tf.Tensor) -> tf.Tensor:
+        """Products of all candidates with float64 [batch, dim]: [batch, candidate]."""
+        return tf.squeeze(tf.matmul(vector[:, None, :], self.columns), axis=1)
+
+
 def check_window(window: int | None) -> int | None:
     """The window itself.
 

@@ -14,12 +14,11 @@ from tfrec.rerank.constraints import Constraints
 from tfrec.rerank.greedy import State, greedy
 from tfrec.rerank.inputs import (
     DECIDE,
+    Columns,
     candidates,
     check_window,
     per_candidate,
-    pick,
     ring_put,
-    unit,
     weight_of,
 )
 
@@ -46,7 +45,7 @@ class MMR:
         trade_off: float | tf.Tensor,
         window: int | None = None,
     ) -> None:
-        self.vectors = unit(per_candidate("vectors", vectors, relevance))
+        self.vectors = Columns(per_candidate("vectors", vectors, relevance))
         self.weight = weight_of(trade_off)
         self.scaled = (1 - self.weight) * relevance
         self.noise = NOISE * self.weight
@@ -64,7 +63,7 @@ class MMR:
         return self.scaled - self.weight * closest
 
     def add(self, state: State, chosen: tf.Tensor, step: tf.Tensor) -> State:
-        alike = tf.linalg.matvec(self.vectors, pick(self.vectors, chosen))
+        alike = self.vectors.times(self.vectors.of(chosen))
         if self.slots is None:
             return (tf.maximum(state[0], alike),)
         return (ring_put(state[0], alike, step, self.slots),)
