@@ -53,8 +53,8 @@ class Config(Frozen):
         for name in self.recommender.among or ():
             if name not in grouped:
                 raise ValueError(
-                    f"recommender.among names {name!r}; requests filter by one of the item features "
-                    f"{grouped}"
+                    f"recommender.among names {name!r}; requests filter by one of the item "
+                    f"features {grouped}"
                 )
         return self
 

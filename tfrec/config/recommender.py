@@ -1,4 +1,4 @@
-"""The section ``recommender``: the one-call recommender made of the retrieval and ranking models."""
+"""The section ``recommender``: one call that retrieves, filters, ranks and re-ranks."""
 
 from __future__ import annotations
 

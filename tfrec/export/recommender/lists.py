@@ -1,0 +1,168 @@
+"""From valued candidates to the list: limits and diversity, and what fills an empty place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.config import RerankConfig
+from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.inputs import TRADE_OFF
+from tfrec.export.recommender.sources import CODES, Request, Sources
+from tfrec.export.recommender.value import Value, Worth
+from tfrec.rerank.constraints import Limit
+from tfrec.rerank.select import rerank
+
+
+class Chosen(NamedTuple):
+    """Lists of one batch.
+
+    Attributes:
+        items: int64 [batch, k]; 0 where there is nothing.
+        sources: int32 [batch, k], codes.
+        worth: float32 [batch, k] each.
+        relaxed: int32 [batch, limit].
+    """
+
+    items: tf.Tensor
+    sources: tf.Tensor
+    worth: Worth
+    relaxed: tf.Tensor
+
+
+class Lists(tf.Module):
+    """Makes the lists.
+
+    Args:
+        config: the section ``rerank``.
+        catalogue: the items.
+        looks: float32 [n + 1, dim], what makes items alike, for ``mmr`` and ``dpp``.
+    """
+
+    def __init__(
+        self,
+        config: RerankConfig,
+        catalogue: Catalogue,
+        looks: np.ndarray | None,
+    ) -> None:
+        super().__init__(name="lists")
+        self._config, self.catalogue = config, catalogue
+        self.looks = None if looks is None else tf.Variable(looks, trainable=False, name="looks")
+
+    def choose(
+        self, request: Request, items: tf.Tensor, sources: tf.Tensor, worth: Worth
+    ) -> Chosen:
+        """The best ``k`` under the rules.
+
+        Args:
+            request: its ``k`` and trade-off.
+            items, sources: int64 and int32 [batch, candidate].
+            worth: of them.
+        """
+        config = self._config
+        trade_off: float | tf.Tensor = config.trade_off
+        if TRADE_OFF in request.raw:
+            asked = request.raw[TRADE_OFF]
+            trade_off = tf.where(tf.math.is_finite(asked), asked, config.trade_off)
+        limits = [
+            Limit(tf.gather(self.catalogue.groups[name].codes, items), most)
+            for name, most in config.max_per_group.items()
+        ]
+        categories = target = None
+        if config.method == "calibrated":
+            categories, target = self._mixes(request, items)
+        found = rerank(
+            worth.utility,
+            request.k,
+            method=config.method,
+            trade_off=trade_off,
+            vectors=None if self.looks is None else tf.gather(self.looks, items),
+            categories=categories,
+            target=target,
+            window=config.window,
+            ridge=config.ridge,
+            normalise=config.normalise and config.method != "none",
+            limits=limits,
+        )
+        return Chosen(*_taken(found.indices, items, sources, worth), found.relaxed)
+
+    def _mixes(self, request: Request, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Categories of candidates [batch, candidate, value] and of the history [batch, value]."""
+        groups = self.catalogue.groups[str(self._config.categories)]
+
+        def mix(rows: tf.Tensor) -> tf.Tensor:
+            marks = tf.reduce_sum(
+                tf.one_hot(tf.gather(groups.codes, rows), groups.size + 1), axis=-2
+            )
+            marks = marks[..., 1:]
+            return tf.math.divide_no_nan(marks, tf.reduce_sum(marks, axis=-1, keepdims=True))
+
+        had = tf.reduce_sum(mix(request.history), axis=1)
+        return mix(items), tf.math.divide_no_nan(had, tf.reduce_sum(had, axis=1, keepdims=True))
+
+    def filled(
+        self, request: Request, chosen: Chosen, sources: Sources, value: Value
+    ) -> tuple[Chosen, tf.Tensor]:
+        """Fills what is empty with popular items within the allowed set.
+
+        First with those that the user has not had; where even that leaves a list empty, with any
+        that the request itself does not exclude.
+
+        Returns:
+            The lists, and bool [batch]: whether anything was filled.
+        """
+        short = tf.reduce_any(tf.equal(chosen.items, 0), axis=1)
+
+        def fill() -> Chosen:
+            banned = tf.concat([request.banned, chosen.items], axis=1)
+            more = sources.popular(request, request.k, banned)
+            more = tf.pad(more, [[0, 0], [0, request.k - tf.shape(more)[1]]])
+            nothing = tf.reduce_all(tf.equal(tf.concat([chosen.items, more], axis=1), 0), axis=1)
+            seen = sources.popular(request, request.k, request.excluded)
+            seen = tf.pad(seen, [[0, 0], [0, request.k - tf.shape(seen)[1]]])
+            more = tf.where(nothing[:, tf.newaxis], seen, more)
+            worth = value.of(request, more)
+            # In the order of popularity, whatever they are worth: behind the list itself.
+            items = tf.concat([chosen.items, more], axis=1)
+            codes = tf.fill(tf.shape(more), CODES["fallback"])
+            codes = tf.concat([chosen.sources, codes], axis=1)
+            both = Worth(
+                tf.concat([chosen.worth.utility, worth.utility], axis=1),
+                {g: tf.concat([v, worth.parts[g]], axis=1) for g, v in chosen.worth.parts.items()},
+                tf.concat([chosen.worth.relevance, worth.relevance], axis=1),
+            )
+            front = tf.argsort(tf.cast(tf.equal(items, 0), tf.int32), axis=1, stable=True)
+            front = front[:, : request.k]
+            taken = _taken(tf.cast(front, tf.int32), items, codes, both)
+            return Chosen(*taken, chosen.relaxed)
+
+        chosen = tf.cond(tf.reduce_any(short), fill, lambda: chosen)
+        return chosen, tf.reduce_any(tf.equal(chosen.sources, CODES["fallback"]), axis=1)
+
+
+def _taken(
+    places: tf.Tensor, items: tf.Tensor, sources: tf.Tensor, worth: Worth
+) -> tuple[tf.Tensor, tf.Tensor, Worth]:
+    """Candidates at ``places`` int32 [batch, k]; -1 gives nothing: 0, and -inf as the utility."""
+    there = places >= 0
+    at = tf.maximum(places, 0)
+    # A batch without any candidate has no column to gather from.
+    one_more = [[0, 0], [0, 1]]
+
+    def pick(values: tf.Tensor, otherwise: float = 0) -> tf.Tensor:
+        values = tf.gather(tf.pad(values, one_more), at, batch_dims=1)
+        return tf.where(there, values, tf.constant(otherwise, values.dtype))
+
+    taken = pick(items)
+    there &= taken > 0
+    return (
+        taken,
+        pick(sources),
+        Worth(
+            pick(worth.utility, float("-inf")),
+            {goal: pick(v) for goal, v in worth.parts.items()},
+            pick(worth.relevance),
+        ),
+    )

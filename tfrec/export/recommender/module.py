@@ -1,0 +1,140 @@
+"""The module that becomes the SavedModel: one call from a user to a list with its reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.filters import allowed_items, asked_for
+from tfrec.export.recommender.inputs import (
+    EXCLUDE,
+    K,
+    Specs,
+    default_of,
+    parse,
+    to_batch,
+    with_defaults,
+)
+from tfrec.export.recommender.lists import Lists
+from tfrec.export.recommender.sources import NAMES, Request, Sources
+from tfrec.export.recommender.value import Value
+from tfrec.retrieval.build import IndexReport
+from tfrec.schema import HISTORY, ITEM_ID
+
+TITLE, SCORE, RELEVANCE, SOURCE = "title", "score", "relevance", "source"
+FALLBACK, RELAXED, PART, EXAMPLES = "fallback", "relaxed", "part_", "examples"
+
+
+class Recommendation(tf.Module):
+    """The one-call recommender; ``assemble`` makes it.
+
+    Signature ``recommend`` (= ``serving_default``). Every input but ``user_id`` has a default in
+    the signature, so a request may leave it out:
+
+    | input | |
+    |---|---|
+    | `user_id` | string [batch] |
+    | `history` | string [batch, H], oldest first, '' behind |
+    | user and context features | raw, by name, [batch, ...]; '' and NaN are missing |
+    | `k` | int32, scalar or [batch]: list length |
+    | `exclude` | string [batch, E], never answered |
+    | `among_<feature>` | string [batch, A]: only items with one of these values; none: all items |
+    | `weight_<goal>` | float32 [batch]; NaN takes the configured weight |
+    | `now` | int64 [batch], seconds since 1970, 0 for the clock; where freshness or campaigns count |
+    | `trade_off` | float32 [batch], NaN for the configured; where lists are made diverse |
+
+    | output | |
+    |---|---|
+    | `item_id`, `title` | string [batch, k], best first, '' where nothing more is allowed |
+    | `score` | float32 [batch, k], the utility; -inf beside '' |
+    | `part_<goal>` | float32 [batch, k], that goal's share of the utility |
+    | `relevance` | float32 [batch, k], the ranker's score |
+    | `source` | string [batch, k]: `retrieval`, `similar`, `popular` or `fallback` |
+    | `fallback` | bool [batch]: places were filled with what is popular |
+    | `relaxed` | int32 [batch, limit], items that break each limit of ``rerank.max_per_group`` |
+
+    ``recommend_examples`` takes ``examples`` (serialized tf.Examples of the users' inputs) and
+    answers lists of the configured length.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: list[Any],
+        catalogue: Catalogue,
+        sources: Sources,
+        value: Value,
+        lists: Lists,
+        specs: Specs,
+        users: Specs,
+        index_report: IndexReport | None = None,
+    ) -> None:
+        super().__init__(name="recommendation")
+        self.parts = parts  # the SavedModels inside, kept for their variables and tables
+        self.catalogue, self.sources = catalogue, sources
+        self.value, self.lists = value, lists
+        self._config, self._specs, self._users = config, specs, users
+        self.index_report = index_report
+
+    def recommend(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See the class."""
+        raw = to_batch(given)
+        history = self.catalogue.positions(raw[HISTORY])
+        excluded = self.catalogue.positions(raw[EXCLUDE])
+        seen = self._config.recommender.exclude_seen
+        filtered = tf.reduce_any(asked_for(raw))
+        rows = tf.shape(history)[0]
+        request = Request(
+            raw=raw,
+            history=history,
+            banned=tf.concat([excluded, history], axis=1) if seen else excluded,
+            excluded=excluded,
+            filtered=filtered,
+            allowed=tf.cond(
+                filtered,
+                lambda: allowed_items(self.catalogue, raw),
+                lambda: tf.ones([rows, 0], tf.bool),
+            ),
+            k=tf.maximum(tf.reduce_max(raw[K]), 0),
+        )
+        items, codes = self.sources.candidates(request)
+        worth = self.value.of(request, items)
+        chosen = self.lists.choose(request, items, codes, worth)
+        chosen, fallback = self.lists.filled(request, chosen, self.sources, self.value)
+        answer = {
+            ITEM_ID: tf.gather(self.catalogue.item_ids, chosen.items),
+            SCORE: chosen.worth.utility,
+            RELEVANCE: chosen.worth.relevance,
+            SOURCE: tf.gather(tf.constant(NAMES), chosen.sources),
+            FALLBACK: fallback,
+        }
+        if self.catalogue.titles is not None:
+            answer[TITLE] = tf.gather(self.catalogue.titles, chosen.items)
+        if self._config.rerank.max_per_group:
+            answer[RELAXED] = chosen.relaxed
+        return answer | {PART + goal: share for goal, share in chosen.worth.parts.items()}
+
+    def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Lists for serialized tf.Examples; everything but the users' inputs is the default."""
+        length = self._config.recommender.list_length
+        given = parse(examples, self._users)
+        rest = {n: default_of(s, length) for n, s in self._specs.items() if n not in given}
+        return self.recommend(**given, **rest)
+
+    def signatures(self) -> dict[str, Any]:
+        """The signatures by name."""
+        length = self._config.recommender.list_length
+        recommend = with_defaults(self.recommend, self._specs, length)
+        examples = tf.function(
+            self.recommend_examples,
+            input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)],
+            autograph=False,
+        )
+        return {
+            "serving_default": recommend,
+            "recommend": recommend,
+            "recommend_examples": examples,
+        }
