@@ -74,7 +74,7 @@ def evaluate_auc(
     order = np.argsort(counts, kind="stable")  # users with like counts share a block
     widest = int(counts.max())
     length = int(model.history_length)
-    example = data.user_inputs(np.zeros(1, np.int32), questions.known, length)
+    example = questions.inputs(data, np.zeros(0, np.int64), length, 1)
     row = sum(int(v[0].nbytes) for v in example.values()) + 4 * 4 * data.n_items + 16 * widest
     row += int(getattr(model, "bytes_per_user", 0))
     size = block or block_size(2 * row, max_memory_mb, len(users))
@@ -112,8 +112,6 @@ def evaluate_auc(
     values = np.zeros(len(users))
     for start, stop in track(list(blocks(len(users), size)), "AUC", progress):
         chosen = order[start:stop]
-        padded = np.zeros(size, np.int32)
-        padded[: len(chosen)] = users[chosen]
         at = indptr[chosen][:, None] + np.arange(widest)[None, :]
         inside = np.arange(widest)[None, :] < counts[chosen][:, None]
         positives = np.zeros((size, widest), np.int32)
@@ -125,7 +123,8 @@ def evaluate_auc(
             ]
         )
         had[:, 1] -= 1
-        told = data.user_inputs(padded, questions.known, length)
+        rows = np.searchsorted(questions.users, users[chosen])
+        told = questions.inputs(data, rows, length, size)
         longest = np.int32(counts[chosen].max())
         found = step(told, had.astype(np.int32), positives, longest).numpy()[: len(chosen)]
         values[chosen] = found / counts[chosen]

@@ -45,7 +45,7 @@ def recall_curve(evaluations: Mapping[str, Evaluation]) -> bytes:
     """Recall at every cut-off up to the length of the lists."""
     figure, axes = _figure()
     for name, evaluation in evaluations.items():
-        row = np.searchsorted(evaluation.users, evaluation.held_user)
+        row = np.repeat(np.arange(len(evaluation.users)), evaluation.relevant)
         share = 1.0 / evaluation.relevant[row] / len(evaluation.users)
         found = np.zeros(evaluation.lists.shape[1])
         for at in range(len(found)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,11 @@ class HeldOut:
         candidates: int64 [n], items that may be recommended to each.
         exclude_seen: whether items in ``known`` are never recommended.
         dropped: held-out events left out, as repeated or (with ``exclude_seen``) seen before.
+        event: int64 [n], the held-out event (of ``data.<split>``) that each question is about: the
+            first that counts, where a user has several.
+        context: encoded context features of that event by name, each [n, ...]. What was known
+            before the event, as the query that led to it, may be told to a model; what only the
+            event shows (the price paid, the quantity) must not be made a context feature.
     """
 
     split: Split
@@ -36,6 +41,31 @@ class HeldOut:
     candidates: np.ndarray
     exclude_seen: bool
     dropped: int
+    event: np.ndarray
+    context: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def inputs(
+        self, data: RetrievalData, rows: np.ndarray, history_length: int, size: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """What a model is told when it answers some questions.
+
+        Args:
+            data: the encoded data.
+            rows: int [m], positions in ``users``.
+            history_length: H.
+            size: rows of the result; those behind ``m`` are of the padding user, with no context.
+
+        Returns:
+            ``RetrievalData.user_inputs`` and the context of each question, each [size, ...].
+        """
+        size = len(rows) if size is None else size
+        users = np.zeros(size, np.int32)
+        users[: len(rows)] = self.users[rows]
+        told = data.user_inputs(users, self.known, history_length)
+        for name, values in self.context.items():
+            told[name] = np.zeros((size, *values.shape[1:]), values.dtype)
+            told[name][: len(rows)] = values[rows]
+        return told
 
     @property
     def relevant(self) -> np.ndarray:
@@ -96,8 +126,12 @@ def held_out(
     split: Split = "test",
     exclude_seen: bool = True,
     users: np.ndarray | None = None,
+    by: Literal["user", "event"] = "user",
 ) -> HeldOut:
     """Prepares one evaluation.
+
+    The context features of the held-out event itself go along: a personalised search is asked with
+    the query that was typed.
 
     With ``exclude_seen`` a held-out item that the user had before can never be recommended, so it
     is left out of the questions (counted in ``dropped``), and a user left with none is not tested.
@@ -108,6 +142,9 @@ def held_out(
         exclude_seen: True for sets where an item is taken once (films); False where buying again
             is what one predicts.
         users: int [m], where given only these users are tested.
+        by: ``user`` asks one question a user, about all their held-out items; ``event`` one a
+            held-out event, each with its own context (``users`` then repeat). Where each user has
+            one held-out event both are the same.
 
     Raises:
         ValueError: no such split, or nothing is held out.
@@ -132,7 +169,14 @@ def held_out(
             f"the {split} split holds no events to predict (of {asked} none is a new item of its "
             f"user); check the split's shares, or pass exclude_seen=False for repeat purchases"
         )
-    kept, counts = np.unique(code // width, return_counts=True)
+    event = _first_events(events, width, code)
+    if by == "event":
+        code = events.user[event].astype(np.int64) * width + events.item[event]
+        kept, counts = code // width, np.ones(len(code), np.int64)
+    else:
+        kept, counts = np.unique(code // width, return_counts=True)
+        _, first = np.unique(events.user[event], return_index=True)
+        event = event[first]
     full = np.full(len(kept), data.n_items, np.int64)
     return HeldOut(
         split=split,
@@ -143,7 +187,16 @@ def held_out(
         candidates=full - n_seen[kept] if exclude_seen else full,
         exclude_seen=exclude_seen,
         dropped=asked - len(code),
+        event=event,
+        context={name: values[event] for name, values in events.context.items()},
     )
+
+
+def _first_events(events: Interactions, width: int, code: np.ndarray) -> np.ndarray:
+    """Position of the first event of each user-item pair ``user * width + item``, ascending."""
+    every = events.user.astype(np.int64) * width + events.item
+    found, first = np.unique(every, return_index=True)
+    return np.sort(first[np.isin(found, code, assume_unique=True)])
 
 
 def blocks(n: int, size: int) -> Iterator[tuple[int, int]]:

@@ -64,7 +64,7 @@ class Ranker:
     ) -> None:
         self.model, self.data, self.questions, self.k = model, data, questions, k
         self.length = int(model.history_length)
-        example = data.user_inputs(np.zeros(1, np.int32), questions.known, self.length)
+        example = questions.inputs(data, np.zeros(0, np.int64), self.length, 1)
         row = sum(int(v[0].nbytes) for v in example.values()) + 3 * 4 * data.n_items + 8 * k
         row += int(getattr(model, "bytes_per_user", 0))
         self.block = block or block_size(2 * row, max_memory_mb, len(questions.users))
@@ -131,11 +131,10 @@ class Ranker:
         """``(start, stop, inputs, seen)`` of each block."""
         if hasattr(self.model, "refresh"):
             self.model.refresh()
-        asked = self.questions.users
-        for start, stop in track(list(blocks(len(asked), self.block)), label, progress):
-            users = np.zeros(self.block, np.int32)
-            users[: stop - start] = asked[start:stop]
-            inputs = self.data.user_inputs(users, self.questions.known, self.length)
+        count = len(self.questions.users)
+        for start, stop in track(list(blocks(count, self.block)), label, progress):
+            rows = np.arange(start, stop)
+            inputs = self.questions.inputs(self.data, rows, self.length, self.block)
             seen = np.zeros((0, 2), np.int32)
             if self.questions.exclude_seen:
                 rows, items = self.questions.seen(start, stop)

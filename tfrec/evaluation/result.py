@@ -68,7 +68,7 @@ class Evaluation:
     def select(self, mask: np.ndarray) -> Evaluation:
         """The same evaluation over the users where ``mask`` (bool [n]) is True."""
         mask = np.asarray(mask, bool)
-        kept = np.isin(self.held_user, self.users[mask])
+        kept = np.repeat(mask, self.relevant)
         return Evaluation(
             name=self.name,
             split=self.split,

@@ -68,7 +68,7 @@ def _candidate_scores(
 ) -> np.ndarray:
     """Scores of the candidates, float32 [n, m]; -inf where the candidate is 0. One trace."""
     length = int(model.history_length)
-    example = data.user_inputs(np.zeros(1, np.int32), questions.known, length)
+    example = questions.inputs(data, np.zeros(0, np.int64), length, 1)
     row = sum(int(v[0].nbytes) for v in example.values()) + 4 * data.n_items
     row += int(getattr(model, "bytes_per_user", 0)) + 16 * candidates.shape[1]
     size = block or block_size(2 * row, max_memory_mb, len(candidates))
@@ -85,11 +85,9 @@ def _candidate_scores(
         model.refresh()
     out = np.zeros(candidates.shape, np.float32)
     for start, stop in track(list(blocks(len(candidates), size)), label, progress):
-        users = np.zeros(size, np.int32)
-        users[: stop - start] = questions.users[start:stop]
         items = np.zeros((size, candidates.shape[1]), np.int32)
         items[: stop - start] = candidates[start:stop]
-        told = data.user_inputs(users, questions.known, length)
+        told = questions.inputs(data, np.arange(start, stop), length, size)
         out[start:stop] = step(told, items).numpy()[: stop - start]
     return out
 

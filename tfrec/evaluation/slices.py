@@ -107,7 +107,7 @@ def _item_slices(evaluation: Evaluation, by: str, groups: Mapping[str, np.ndarra
     """
     if evaluation.lists.shape[1] == 0:
         raise ValueError("slices of items are read off the lists; evaluate with lists=True")
-    row = np.searchsorted(evaluation.users, evaluation.held_user)
+    row = np.repeat(np.arange(len(evaluation.users)), evaluation.relevant)
     rank = np.full(len(row), evaluation.lists.shape[1], np.int64)
     for at in range(evaluation.lists.shape[1]):
         rank[evaluation.lists[row, at] == evaluation.held_item] = at

@@ -15,6 +15,7 @@ from tfrec.data.tables import read_tables, titles
 from tfrec.export.log import Log
 from tfrec.schema import ITEM_ID, USER_ID
 
+QUERY = "query"  # the context feature that a search fills
 SHOWN = 3  # most recent items named in a heading
 
 
@@ -61,7 +62,7 @@ class UserFacts:
 
 
 def recommend_rows(
-    client: Any, users: Sequence[str], k: int, facts: UserFacts | None
+    client: Any, users: Sequence[str], k: int, facts: UserFacts | None, query: str | None = None
 ) -> Iterator[Answer]:
     """Asks ``recommend`` for each user; what the user had is excluded.
 
@@ -70,13 +71,24 @@ def recommend_rows(
         users: raw ids.
         k: list length.
         facts: of the canonical tables; without them a user has no history and no features.
+        query: text of the context feature ``query``: what they search for.
+
+    Raises:
+        ValueError: a query, and the model takes none.
     """
     inputs = client.metadata().signatures["recommend"].inputs
     own = {"user_id", "history", "exclude", "k"}
     names = [n for n in inputs if n not in own]
+    if query is not None and QUERY not in inputs:
+        raise ValueError(
+            f"a search needs a model with a context feature {QUERY!r}; this one takes "
+            f"{sorted(inputs)}; leave --query out, or train with one (docs/queries.md)"
+        )
     for user in users:
         history = [i for i in (facts.history(user) if facts else []) if i]
         features = facts.features(user, names) if facts else {}
+        if query is not None:
+            features[QUERY] = query
         known = facts.titles if facts else {}
         found = client.recommend(user, k, history=history, exclude=history, features=features)
         last = ", ".join(known.get(i, i) for i in history[-SHOWN:][::-1])

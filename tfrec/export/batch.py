@@ -113,7 +113,12 @@ class BatchRecommender:
         self._users = users
 
     def batches(
-        self, users: Sequence[str] | np.ndarray, k: int, batch_size: int, exclude_seen: bool
+        self,
+        users: Sequence[str] | np.ndarray,
+        k: int,
+        batch_size: int,
+        exclude_seen: bool,
+        context: pa.Table | None = None,
     ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
         """Answers in order.
 
@@ -122,6 +127,8 @@ class BatchRecommender:
             k: list length.
             batch_size: most users at once; fewer where their histories are long.
             exclude_seen: whether items of a user's past are left out.
+            context: what each asks (a column ``query``), one row a user; without it, or without a
+                column that the model takes, nothing is asked.
 
         Yields:
             start, stop and the answer: ``item_id`` object [batch, k] of bytes, ``score`` float32
@@ -140,7 +147,12 @@ class BatchRecommender:
                 start,
                 stop,
                 self._answer(
-                    users[start:stop], codes[start:stop], rows[start:stop], k, exclude_seen
+                    users[start:stop],
+                    codes[start:stop],
+                    rows[start:stop],
+                    k,
+                    exclude_seen,
+                    None if context is None else context.slice(start, stop - start),
                 ),
             )
             start = stop
@@ -152,6 +164,7 @@ class BatchRecommender:
         rows: np.ndarray,
         k: int,
         exclude_seen: bool,
+        context: pa.Table | None,
     ) -> dict[str, np.ndarray]:
         width = int(max(self.log.counts(codes).max(initial=1), 1))
         seen = self.log.last(codes, width)
@@ -162,17 +175,28 @@ class BatchRecommender:
             K: tf.constant(k, tf.int32),
         }
         for name, spec in self._specs.items():
-            if name not in inputs:
+            if name in inputs:
+                continue
+            if context is not None and name in context.column_names:
+                inputs[name] = feature_rows(context, np.arange(len(codes)), spec, name)
+            else:
                 inputs[name] = feature_rows(self._users, rows, spec, name)
         return {name: value.numpy() for name, value in self._call(**inputs).items()}
 
     def lists(
-        self, users: Sequence[str] | np.ndarray, k: int, batch_size: int = 1024
+        self,
+        users: Sequence[str] | np.ndarray,
+        k: int,
+        batch_size: int = 1024,
+        context: pa.Table | None = None,
     ) -> np.ndarray:
-        """Raw item ids, str object [user, k], seen items left out; '' where there are no more."""
+        """Raw item ids, str object [user, k], seen items left out; '' where there are no more.
+
+        ``context`` as in ``batches``.
+        """
         parts = []
         with progress("recommending", total=len(users)) as advance:
-            for start, stop, answer in self.batches(users, k, batch_size, exclude_seen=True):
+            for start, stop, answer in self.batches(users, k, batch_size, True, context):
                 parts.append(np.char.decode(answer[ITEM_ID].astype(bytes), "utf-8"))
                 advance(stop - start)
         return np.concatenate(parts) if parts else np.zeros((0, k), object)

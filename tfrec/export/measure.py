@@ -17,6 +17,7 @@ from tfrec.evaluation.full_catalogue import evaluate_lists
 from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.result import Evaluation
 from tfrec.export.batch import BatchRecommender
+from tfrec.export.context import held_out_context
 from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.schema import FeatureTable
 
@@ -47,6 +48,8 @@ def evaluate_saved(
 ) -> Evaluation:
     """Measures a retrieval SavedModel on the test split; seen items are excluded.
 
+    A model that takes context (a query) is given that of the held-out event.
+
     Args:
         model: its folder, or that of its versions.
         tables: canonical tables.
@@ -64,7 +67,9 @@ def evaluate_saved(
     questions = held_out(data, "test")
     known = pa.concat_tables([splits["train"], splits["eval"]])
     recommender = BatchRecommender(model, known, tables.users)
-    raw = recommender.lists(data.user_ids[questions.users], max(ks), batch_size)
+    context = held_out_context(splits["test"], data, questions)
+    users = data.user_ids[questions.users]
+    raw = recommender.lists(users, max(ks), batch_size, context)
     lists = indices_of(raw, data.item_ids)
     # A model trained on another catalogue may name items that this data lacks: close the gaps.
     order = np.argsort(lists == 0, axis=1, kind="stable")

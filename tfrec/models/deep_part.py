@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.features.image_cnn import ImageEncoder
+from tfrec.features.text_encoders import TextEncoder
+from tfrec.features.text_match import overlap
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID, Feature
 
 Pooling = Literal["mean", "attention"]
@@ -52,6 +54,10 @@ def attend(query: tf.Tensor, vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 class EmbeddedFeatures(tf.keras.layers.Layer):
     """Embedded features side by side, for a network to read.
 
+    A text that shares another's vocabulary (a query, that of the titles) is read by the same
+    encoder, and adds two numbers: the inner product of both vectors, and the share of its tokens
+    that the other text holds.
+
     Args:
         features: features used, each with its width ``dim``.
         sizes: number of indices of each lookup feature, padding and tail included.
@@ -85,9 +91,28 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
         rng = np.random.default_rng(seed)
         self.tables: dict[str, tf.Variable] = {}
         self.images: dict[str, ImageEncoder] = {}
-        width = 0
-        for feature in self._features:
-            if feature.is_lookup:
+        self.texts: dict[str, TextEncoder] = {}
+        names = [f.name for f in self._features]
+        # A text (the query) and the one whose vocabulary it shares (the title).
+        self._matches = tuple((f.name, f.shares) for f in self._features if f.shares in names)
+        width = 2 * len(self._matches)
+        for feature in sorted(self._features, key=lambda f: f.shares is not None):
+            if feature.kind == "text":
+                if feature.shares in names:
+                    self.texts[feature.name] = self.texts[feature.shares]
+                else:
+                    self.texts[feature.name] = TextEncoder(
+                        feature.encoder or "mean",
+                        sizes[feature.name],
+                        feature.oov_buckets,
+                        embedding_dim or feature.dim,
+                        embedding_stddev,
+                        seed + len(self.texts),
+                        name=f"{feature.name}_text",
+                    )
+                    self.texts[feature.name](tf.zeros([1, 1], tf.int64))
+                width += self.texts[feature.name].width
+            elif feature.is_lookup:
                 dim = embedding_dim or feature.dim
                 table = rng.normal(0.0, embedding_stddev, (sizes[feature.name], dim))
                 # Missing and unknown values say nothing until training gives them a meaning.
@@ -124,7 +149,8 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
     @property
     def embeddings(self) -> list[tf.Variable]:
         """The embedding tables, each [size, dim]."""
-        return list(self.tables.values())
+        own = {id(text): text.table for text in self.texts.values()}
+        return [*self.tables.values(), *own.values()]
 
     def embed(self, inputs: Mapping[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Inputs of the first hidden layer.
@@ -139,6 +165,9 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
                 blocks[feature.name] = self.images[feature.name].of(inputs)
                 continue
             value = inputs[feature.name]
+            if feature.kind == "text":
+                blocks[feature.name] = self.texts[feature.name](value)
+                continue
             if not feature.is_lookup:
                 value = tf.cast(value, tf.float32)
                 blocks[feature.name] = value if value.shape.rank == 2 else value[:, tf.newaxis]
@@ -153,13 +182,17 @@ class EmbeddedFeatures(tf.keras.layers.Layer):
                 blocks[HISTORY] = attend(blocks[ITEM_ID], vectors, index)
             else:
                 blocks[HISTORY] = masked_mean(vectors, index)
-        looked_up = [blocks[name] for name in (*self.tables, HISTORY) if name in blocks]
+        tables = (*self.tables, *self.texts, HISTORY)
+        looked_up = [blocks[name] for name in tables if name in blocks]
         squares = (
             tf.add_n([tf.reduce_sum(tf.square(b), 1) for b in looked_up]) if looked_up else 0.0
         )
         dots = [
             tf.reduce_sum(blocks[name] * blocks[ITEM_ID], 1, keepdims=True) for name in self._pairs
         ]
+        for name, other in self._matches:
+            dots.append(tf.reduce_sum(blocks[name] * blocks[other], 1, keepdims=True))
+            dots.append(overlap(inputs[name], inputs[other])[:, tf.newaxis])
         return [*blocks.values(), *dots], squares
 
 
