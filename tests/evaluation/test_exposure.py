@@ -52,7 +52,9 @@ def test_the_page_has_a_table_for_each_grouping(tmp_path: Path) -> None:
         tmp_path / "report.html",
         data=WITH,
         item_features=["seller"],
+        item_words={"seller": ["", "odd & co", "even"]},
     ).read_text()
+    assert "<td>odd &amp; co</td>" in page
     popularity, seller = exposures(other, WITH, 5, ["seller"])
     assert "Exposure by popularity" in page
     assert "Exposure by seller" in page

@@ -158,6 +158,7 @@ def write_html(
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = (),
     item_features: Sequence[str] = (),
+    item_words: Mapping[str, Sequence[str]] | None = None,
     confidence: float = 0.95,
 ) -> Path:
     """Writes one page: table with intervals, paired comparison, plots, slices, exposure.
@@ -171,6 +172,7 @@ def write_html(
         metrics: columns, see ``print_table``.
         features: user features to slice by.
         item_features: item features by which exposure is shown, besides popularity.
+        item_words: item feature -> words of its indices, index 0 first, to name the groups.
         confidence: of the intervals.
 
     Raises:
@@ -197,7 +199,10 @@ def write_html(
         groups = _slice_groups(slices, k)
         caption = f"Recall@{k} by activity, least active users first"
         pictures.append((plots.slice_bars(slices, "activity", f"recall@{k}"), caption))
-        shown = {n: exposures(e, data, k, item_features) for n, e in evaluations.items()}
+        shown = {
+            name: exposures(evaluation, data, k, item_features, item_words)
+            for name, evaluation in evaluations.items()
+        }
         exposure = exposure_tables(shown, k)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(PAGE).render(
