@@ -16,6 +16,9 @@ import typer
 from rich.table import Table
 
 from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
+from tfrec.cli.explore import explore
+from tfrec.cli.ope import ope
+from tfrec.cli.pareto import pareto
 from tfrec.cli.store import server_flags, store_app
 
 app = typer.Typer(
@@ -31,6 +34,9 @@ app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(store_app, name="store")
+app.command("pareto")(pareto)
+app.command("ope")(ope)
+app.command()(explore)
 
 
 @config_app.command("check")
