@@ -43,7 +43,7 @@ class Recommendation(tf.Module):
     | `exclude` | string [batch, E], never answered |
     | `among_<feature>` | string [batch, A]: only items with one of these values; none: all items |
     | `weight_<goal>` | float32 [batch]; NaN takes the configured weight |
-    | `now` | int64 [batch], seconds since 1970, 0 for the clock; where freshness or campaigns count |
+    | `now` | int64 [batch], seconds since 1970, 0 for the clock; where time matters |
     | `trade_off` | float32 [batch], NaN for the configured; where lists are made diverse |
 
     | output | |
