@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
-MAX_RECORD_LINES = 100
+MAX_RECORD_LINES = 1000  # descriptions copied from web pages do have hundreds
 
 WRONG_ARITY = "wrong_arity"
 UNBALANCED_QUOTE = "unbalanced_quote"
@@ -129,6 +129,9 @@ def _single(
     if not quoting:
         return line, WRONG_ARITY
     for last in range(line, min(line + MAX_RECORD_LINES, len(starts))):
+        # An open quote closes on a line that has a quote.
+        if last > line and data.find(b'"', starts[last], stops[last]) < 0:
+            continue
         fields = count_fields(data[starts[line] : stops[last]], separator)
         if fields is not None:
             return last, None if fields == n_fields else WRONG_ARITY
