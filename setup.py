@@ -74,7 +74,7 @@ setup(
         include=["tfrec", "tfrec.*", "pipelines", "pipelines.*", "serving", "serving.*"]
     ),
     package_data={
-        "tfrec": ["py.typed", "evaluation/*.html"],
+        "tfrec": ["py.typed", "evaluation/*.html", "explore/templates/*", "explore/static/*"],
         "serving": ["client/*.proto", "deploy/**/*"],
     },
     install_requires=CORE,

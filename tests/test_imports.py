@@ -25,7 +25,8 @@ FLOORS = {
     "evaluation": 4,
     "training": 4,
     "export": 5,
-    "cli": 6,
+    "explore": 6,
+    "cli": 7,
 }
 
 
