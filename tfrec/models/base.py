@@ -39,12 +39,14 @@ class Recommender(tf.keras.Model):
         content: True where items are placed by their features too, so that an exported catalogue
             can take new ones; then ``growing``, ``item_rows``, ``embed_described`` and
             ``score_described`` are there.
+        id_dropout: share of ids hidden in training, so that features learn to stand alone.
         needs_validation: True where ``fit`` runs epochs that early stopping may end.
     """
 
     history_length: int = 0
     bytes_per_user: int = 0
     content: bool = False
+    id_dropout: float = 0.0
     needs_validation: ClassVar[bool] = True
 
     def __init__(self, data: RetrievalData, **kwargs: Any) -> None:

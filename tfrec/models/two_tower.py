@@ -58,6 +58,8 @@ class TwoTower(Recommender, tfrs.Model):
         uniform_negatives: items drawn uniformly beside the batch's own, each step.
         hard_negatives: where above 0, only the hardest so many negatives of each row count.
         use_user_id: whether the user tower has a table of user ids.
+        use_item_id: whether the item tower has one of item ids; without it items are known by
+            their features alone, as where nearly all of a catalogue is new (search).
     """
 
     def __init__(
@@ -78,22 +80,26 @@ class TwoTower(Recommender, tfrs.Model):
         uniform_negatives: int = 0,
         hard_negatives: int = 0,
         use_user_id: bool = True,
+        use_item_id: bool = True,
     ) -> None:
         super().__init__(data, name="two_tower")
         if temperature <= 0:
             raise ValueError(f"temperature is above 0; got {temperature}")
         if not 0 <= context_dropout < 1:
             raise ValueError(f"context_dropout is a share below 1; got {context_dropout}")
+        if not use_item_id and not data.features.of("item", ids=False):
+            raise ValueError("without use_item_id items need a feature; list one with role 'item'")
         self.context_dropout = context_dropout
         self.dim = dim
         self.history_length = history_length if history_encoder != "none" else 0
+        self.id_dropout = id_dropout
         self.temperature = temperature
         self.logq, self.uniform_negatives = logq, uniform_negatives
         self.hard_negatives = hard_negatives
         features = data.features
         user_features = features.of("user", ids=use_user_id)
         self.item_tower = ItemTower(
-            features.of("item"),
+            features.of("item", ids=use_item_id),
             data.sizes,
             data.items,
             dim,
