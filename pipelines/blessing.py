@@ -12,6 +12,7 @@ from tfx.types.artifact import Artifact
 from pipelines.artifacts import REPORT_FILE
 
 BLESSED = "blessed"
+JUDGED = "current_model_id"  # the model a verdict is about, named as in TFX's ModelBlessing
 
 
 class Verdict(Artifact):

@@ -20,9 +20,11 @@ import tensorflow as tf
 from tfrec.config import RankingConfig, RetrievalConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.tables import TITLE, read_items, titles
+from tfrec.export.batch import latest_version
 from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.ranking import RankingModule, export_ranking
 from tfrec.export.retrieval import export_retrieval, retrieval_module, title_table
+from tfrec.features.counts import as_records, count_features
 from tfrec.features.encoder import TransformEncoder
 from tfrec.models import registry
 from tfrec.schema import FeatureTable
@@ -31,9 +33,11 @@ from tfrec.training.ranking import fit_ranking
 from tfrec.training.strategy import make_strategy
 from tfrec.training.transformed import load_transformed, read_records, split_files
 from tfrec.training.tune import with_hyperparameters
+from tfrec.training.warm_start import Base
 
 GOLDEN_FILE = "golden.json"
 HISTORY_FILE = "history.json"
+FEATURES_FILE = "features.json"  # values that were missing, unseen or clipped
 GOLDEN_BATCHES = (1, 1, 2, 5, 16)  # rows of each recorded request
 
 
@@ -88,6 +92,7 @@ def retrieval_run_fn(fn_args: Any) -> None:
     """
     given = Inputs.of(fn_args.custom_config)
     data, encoder = given.load(fn_args.transform_output)
+    _count_features(data, fn_args.model_run_dir)
     section = with_hyperparameters(given.retrieval, fn_args.hyperparameters)
     result = fit_retrieval(
         section.model,
@@ -98,7 +103,10 @@ def retrieval_run_fn(fn_args: Any) -> None:
         callbacks=_callbacks(section.model, given.checkpoints, fn_args.model_run_dir),
         verbose=_verbose(),
         strategy=make_strategy(section.train.replicas),
+        base=_base(section, fn_args.base_model, encoder),
     )
+    for line in result.warm.lines() if result.warm else ():
+        print(f"  {line}", flush=True)
     shown = _titles(given.tables, data)
     export_retrieval(result.model, data, encoder, fn_args.serving_model_dir, shown)
     module = retrieval_module(result.model, data, encoder, shown)
@@ -128,6 +136,18 @@ def ranking_run_fn(fn_args: Any) -> None:
         fn_args.model_run_dir,
         _golden(module.rank_examples, "serving_default", given.raw_examples),
     )
+
+
+def _base(section: RetrievalConfig, blessed: str | None, encoder: TransformEncoder) -> Base | None:
+    """The model that training begins with; None for a cold start.
+
+    Args:
+        section: says whether and from what.
+        blessed: what the resolver found for ``latest``; None where nothing is blessed yet.
+        encoder: of today's vocabularies.
+    """
+    folder = blessed if section.warm_start == "latest" else section.warm_start
+    return Base(latest_version(folder), encoder.vocabulary) if folder else None
 
 
 def _verbose() -> int:
@@ -169,6 +189,16 @@ def _golden(
         return {k: v.numpy() for k, v in answer(tf.constant(list(examples))).items()}
 
     return record(ask, signature, batches)
+
+
+def _count_features(data: RetrievalData, run_dir: str) -> None:
+    """Says and keeps what encoding had to mend."""
+    counts = count_features(data)
+    for count in counts:
+        print(f"  {count.line()}", flush=True)
+    folder = Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FEATURES_FILE).write_text(json.dumps(as_records(counts), indent=1))
 
 
 def _write_run(result: FitResult, run_dir: str, golden: list[GoldenRequest]) -> None:

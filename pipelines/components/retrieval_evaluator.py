@@ -17,7 +17,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
-from pipelines.blessing import Verdict, write_verdict
+from pipelines.blessing import JUDGED, Verdict, write_verdict
 from pipelines.judging import coverage, judge, newest_version
 from tfrec.config import Config, GateConfig, RankingConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
@@ -100,6 +100,8 @@ class Executor(BaseExecutor):
         )
         print(f"  retrieval: {gate.metric} {value:.4f} ({beside}), coverage {covered:.1%}")
         verdict = artifact_utils.get_single_instance(output_dict["verdict"])
+        judged = artifact_utils.get_single_instance(input_dict["model"])
+        verdict.set_int_custom_property(JUDGED, judged.id)
         write_verdict(verdict, "retrieval evaluator", reasons, measured)
 
 

@@ -48,8 +48,9 @@ class Executor(executor.GenericExecutor):
             for key in ("examples", "raw_examples", "tables", "transform_graph")
         }
         # The same job has the same folder, whatever its execution number: inputs,
-        # configuration and what a tuner found name it.
-        job = json.dumps([folders, fn_args.custom_config, fn_args.hyperparameters], sort_keys=True)
+        # configuration, what a tuner found and what training begins with name it.
+        told = [folders, fn_args.custom_config, fn_args.hyperparameters, fn_args.base_model]
+        job = json.dumps(told, sort_keys=True)
         digest = hashlib.sha256(job.encode()).hexdigest()[:16]
         model = Path(artifact_utils.get_single_uri(output_dict["model"]))
         checkpoints = model.parent.parent / "checkpoints" / digest
@@ -71,6 +72,7 @@ class ModelTrainer(base_component.BaseComponent):
         tables: canonical tables; items' titles are shown to people.
         transform_graph, schema: of Transform and SchemaGen.
         hyperparameters: of RetrievalTuner; None trains as configured.
+        base_model: the model that training begins with; None starts cold.
         config: only the sections that this model depends on are handed over, so that a change of
             the other model does not train this one again.
     """
@@ -89,6 +91,7 @@ class ModelTrainer(base_component.BaseComponent):
         schema: BaseChannel,
         config: Config,
         hyperparameters: BaseChannel | None = None,
+        base_model: BaseChannel | None = None,
     ) -> None:
         rows = {"enabled", "task", "label", "threshold", "negatives", "history_length"}
         ranking = config.ranking
@@ -108,6 +111,7 @@ class ModelTrainer(base_component.BaseComponent):
                 transform_graph=transform_graph,
                 schema=schema,
                 hyperparameters=hyperparameters,
+                base_model=base_model,
                 train_args=trainer_pb2.TrainArgs(),
                 eval_args=trainer_pb2.EvalArgs(),
                 run_fn=f"pipelines.trainers.{kind}_run_fn",

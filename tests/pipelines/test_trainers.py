@@ -53,6 +53,7 @@ def arguments(ran: Ran, folder: Path, epochs: int) -> SimpleNamespace:
         },
         transform_output=str(ran.artifact("Transform", "transform_graph")),
         hyperparameters=None,
+        base_model=None,
         model_run_dir=str(folder / "run"),
         serving_model_dir=str(folder / "model"),
     )

@@ -112,8 +112,8 @@ def load_config(path: str | Path) -> Config:
     """Reads and checks a YAML configuration.
 
     Relative ``data.path``, ``pipeline.root``, ``pipeline.serving``, ``pipeline.schema_file``,
-    ``store.path`` and the ``weights`` of image features are taken from the file's folder and
-    returned absolute.
+    ``store.path``, a path in ``retrieval.warm_start`` and the ``weights`` of image features are
+    taken from the file's folder and returned absolute.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or breaks a rule.
@@ -138,6 +138,9 @@ def load_config(path: str | Path) -> Config:
             "schema_file": absolute(config.pipeline.schema_file),
         }
     )
+    retrieval = config.retrieval
+    if retrieval.warm_start not in (None, "latest"):
+        retrieval = retrieval.model_copy(update={"warm_start": absolute(retrieval.warm_start)})
     data = config.data.model_copy(update={"path": absolute(config.data.path)})
     store = config.store.model_copy(update={"path": absolute(config.store.path)})
     features = tuple(
@@ -147,5 +150,11 @@ def load_config(path: str | Path) -> Config:
         for f in config.features
     )
     return config.model_copy(
-        update={"pipeline": pipeline, "data": data, "store": store, "features": features}
+        update={
+            "pipeline": pipeline,
+            "data": data,
+            "store": store,
+            "features": features,
+            "retrieval": retrieval,
+        }
     )

@@ -95,9 +95,16 @@ class SearchConfig(Frozen):
 
 
 class RetrievalConfig(Frozen):
-    """The retrieval model: a registry name, its parameters, its training, how it is tuned."""
+    """The retrieval model: a registry name, its parameters, its training, how it is tuned.
+
+    Attributes:
+        warm_start: begin with the weights of an earlier model: ``latest`` (the newest blessed one;
+            for ``tfrec train`` the newest in its folder) or the path of an exported one. Where
+            there is none yet, ``latest`` starts cold.
+    """
 
     model: str = "two_tower"
+    warm_start: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.tables import TITLE
 from tfrec.evaluation.protocol import HeldOut
+from tfrec.features.counts import FeatureCount, count_features
 from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID
 
 Severity = Literal["ok", "warning", "critical"]
@@ -23,6 +24,8 @@ POPULAR_ONLY = 0.8  # mean overlap with the user's most-popular list
 OUT_OF_VOCABULARY = 0.05  # share of held-out values unknown to the vocabulary
 COLD_EVENTS = 5  # an item with fewer training events is cold
 COLD_SHARE = 0.3  # share of cold items above which content features matter
+MISSING = 0.5  # share of rows without a value above which a feature is mostly a guess
+CLIPPED = 0.01  # share of numbers cut at the bound above which the scale is wrong
 PAIRS = 20_000  # random pairs of users compared
 
 
@@ -183,6 +186,24 @@ def _oov(column: str, share: float, where: str) -> Finding:
     )
 
 
+def feature_values(data: RetrievalData) -> list[Finding]:
+    """What encoding had to mend, feature by feature: missing, unseen and clipped values."""
+    return [_values(count) for count in count_features(data)]
+
+
+def _values(count: FeatureCount) -> Finding:
+    cures = []
+    if count.missing_share > MISSING:
+        cures.append("most rows lack it: check the column map, or leave it out")
+    if count.unseen_share > OUT_OF_VOCABULARY:
+        cures.append("many values are unseen: raise max_vocabulary or lower min_count")
+    if count.clipped_share > CLIPPED:
+        cures.append("many numbers are clipped: try transform: log, or raise clip")
+    return _graded(
+        f"values of {count.feature}", bool(cures), "warning", count.line(), "; ".join(cures)
+    )
+
+
 def duplicate_candidates(items: pa.Table) -> Finding:
     """Whether the catalogue holds an item twice: equal titles under different ids."""
     if TITLE not in items.column_names:
@@ -239,6 +260,7 @@ def examine(
         popular_only(lists, data.train.item_counts(), questions),
         *leaks(splits),
         *out_of_vocabulary(data, splits),
+        *feature_values(data),
         duplicate_candidates(items),
         cold_items(data, lists),
     ]

@@ -8,7 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from tfrec.config import Config
-from tfrec.evaluation.doctor import Finding, duplicate_candidates, examine, leaks, out_of_vocabulary
+from tfrec.evaluation.doctor import (
+    Finding,
+    duplicate_candidates,
+    examine,
+    feature_values,
+    leaks,
+    out_of_vocabulary,
+)
 from tfrec.evaluation.protocol import held_out
 from tfrec.export.batch import BatchRecommender
 from tfrec.export.measure import indices_of
@@ -31,6 +38,7 @@ def checkup(config: Config, model: Path | None, work: Path | None = None) -> lis
         return [
             *leaks(space.splits),
             *out_of_vocabulary(space.data, space.splits),
+            *feature_values(space.data),
             duplicate_candidates(space.tables.items),
         ]
     users = np.unique(space.data.test.user)

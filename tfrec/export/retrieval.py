@@ -16,6 +16,7 @@ from tfrec.features.encoder import Encoder, parse_examples, raw_specs
 from tfrec.models.base import Recommender
 from tfrec.retrieval.top_k import masked_top_k
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
+from tfrec.training.warm_start import write_manifest
 
 EXCLUDE, K, SCORE, TITLE, EMBEDDING, EXAMPLES = (
     "exclude",
@@ -265,6 +266,7 @@ def export_retrieval(
     model.refresh()
     module = retrieval_module(model, data, encoder, titles)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
+    write_manifest(folder, model, encoder.vocabulary)
     return Path(folder)
 
 

@@ -12,12 +12,15 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.evaluation.full_catalogue import evaluate
+from tfrec.export.batch import ModelFolderError, latest_version
 from tfrec.export.ranking import export_ranking
 from tfrec.export.retrieval import export_retrieval, title_table
+from tfrec.features.counts import as_records, count_features
 from tfrec.models.registry import spec
 from tfrec.training.fit import fit_retrieval
 from tfrec.training.ranking import evaluate_ranking, fit_ranking
 from tfrec.training.strategy import make_strategy
+from tfrec.training.warm_start import Base
 from tfrec.training.workspace import open_workspace
 
 REPORT = "report.json"
@@ -34,6 +37,29 @@ class _Epochs(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         figures = ", ".join(f"{key} {value:.4f}" for key, value in (logs or {}).items())
         self._say(f"{self._name} epoch {epoch + 1}: {figures}")
+
+
+def earlier_model(
+    warm_start: str | None, versions: Path, vocabulary: Callable[[str], Any]
+) -> Base | None:
+    """The model that ``retrieval.warm_start`` names; None for a cold start.
+
+    Args:
+        warm_start: as configured.
+        versions: folder in which ``latest`` looks.
+        vocabulary: of today's encoder.
+
+    Raises:
+        ModelFolderError: a path without a SavedModel.
+    """
+    if warm_start is None:
+        return None
+    if warm_start != "latest":
+        return Base(latest_version(warm_start), vocabulary)
+    try:
+        return Base(latest_version(versions), vocabulary)
+    except ModelFolderError:
+        return None  # the first model of all
 
 
 def train_models(
@@ -54,8 +80,12 @@ def train_models(
     say("reading and encoding the data")
     space = open_workspace(config, folder)
     version = str(int(time.time()))
-    report: dict[str, Any] = {"name": config.name}
+    counts = count_features(space.data)
+    for count in counts:
+        say(count.line())
+    report: dict[str, Any] = {"name": config.name, "features": as_records(counts)}
     retrieval = config.retrieval
+    base = earlier_model(retrieval.warm_start, folder / "retrieval", space.encoder.vocabulary)
     fitted = fit_retrieval(
         retrieval.model,
         dict(retrieval.params),
@@ -64,7 +94,10 @@ def train_models(
         metric=config.gate.metric,
         callbacks=[_Epochs(say, retrieval.model)],
         strategy=make_strategy(retrieval.train.replicas),
+        base=base,
     )
+    for line in fitted.warm.lines() if fitted.warm else ():
+        say(line)
     found = evaluate(fitted.model, space.data, "test")
     names = space.titles()
     titles = title_table(list(space.data.item_ids), names) if names else None
@@ -76,6 +109,7 @@ def train_models(
         "kind": spec(retrieval.model).kind,
         "best_epoch": fitted.best_epoch,
         "folder": str(path),
+        "warm_start": str(base.folder) if base else None,
         **{metric: found[metric] for metric in REPORTED},
     }
     if config.ranking.enabled:

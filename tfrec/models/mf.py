@@ -61,6 +61,9 @@ class MatrixFactorisation(Recommender):
         initializer = tf.keras.initializers.RandomNormal(stddev=stddev) if stddev else "zeros"
         return self.add_weight(name=name, shape=(rows, dim), initializer=initializer)
 
+    def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
+        return {USER_ID: [self.users, self.user_bias], ITEM_ID: [self.items, self.item_bias]}
+
     # -- training -----------------------------------------------------------------------------
 
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:

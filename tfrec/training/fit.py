@@ -13,6 +13,7 @@ from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.models import registry
 from tfrec.training.validate import Validate
+from tfrec.training.warm_start import Base, WarmStart, warm_start
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class FitResult:
         best_epoch: the epoch whose weights were kept, from 1; 0 where nothing was validated.
         best: the validation metric at that epoch; None where nothing was validated.
         validated: ``(epoch, value)`` of each validation.
+        warm: what was taken over of an earlier model; None after a cold start.
     """
 
     model: Any
@@ -33,6 +35,7 @@ class FitResult:
     best_epoch: int
     best: float | None
     validated: list[tuple[int, float]] = field(default_factory=list)
+    warm: WarmStart | None = None
 
 
 def fit_retrieval(
@@ -48,6 +51,7 @@ def fit_retrieval(
     verbose: int | str = 0,
     strategy: tf.distribute.Strategy | None = None,
     max_memory_mb: float = 512,
+    base: Base | None = None,
 ) -> FitResult:
     """Builds, compiles and fits a model on ``data.train``.
 
@@ -71,6 +75,7 @@ def fit_retrieval(
         verbose: Keras's progress output.
         strategy: the model and its optimizer are built under its scope.
         max_memory_mb: bound on the memory of validation.
+        base: an earlier model whose weights training begins with; see ``warm_start``.
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
@@ -98,6 +103,7 @@ def fit_retrieval(
     with strategy.scope() if strategy else nullcontext():
         model = registry.build(name, data, params)
         model.compile_for(train)
+    warm = warm_start(model, data, base) if base is not None else None
     validate = Validate(
         data,
         metric,
@@ -119,4 +125,5 @@ def fit_retrieval(
         best_epoch=validate.best_epoch,
         best=validate.best,
         validated=validate.measured,
+        warm=warm,
     )
