@@ -1,6 +1,7 @@
 """SchemaGen: the curated schema, or one inferred from the train split and made firm.
 
-What is inferred is completed by ``history`` (not measured: it repeats ``item_id``) and narrowed by
+What is inferred is completed by ``history`` (not measured: it repeats ``item_id``) and images (not
+measured: pixels), and narrowed by
 the feature table: scalars have a fixed shape (cheap to parse, and a
 missing column is an anomaly), lists any length; ids and text have no list of allowed values, and
 categories may bring a few new ones before that is an anomaly.
@@ -69,6 +70,9 @@ def firm(schema: schema_pb2.Schema, features: FeatureTable, history: bool) -> sc
     kept = [domain for domain in schema.string_domain if domain.name in used]
     del schema.string_domain[:]
     schema.string_domain.extend(kept)
+    for feature in features:
+        if feature.kind == "image" and feature.name not in [c.name for c in schema.feature]:
+            schema.feature.add(name=feature.name, type=schema_pb2.BYTES)
     if history:
         schema.feature.add(name=HISTORY, type=schema_pb2.BYTES)
     return schema

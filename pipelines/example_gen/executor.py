@@ -21,6 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
+from pipelines.example_gen import images
 from pipelines.example_gen.rows import (
     ITEMS,
     ORDER,
@@ -34,7 +35,15 @@ from pipelines.example_gen.rows import (
 from pipelines.example_gen.write import write_examples
 from tfrec.config import RankingConfig, SplitConfig
 from tfrec.data import splits
-from tfrec.data.tables import DataError, open_interactions, read_items, read_users
+from tfrec.data.tables import ITEMS as ITEMS_FILE
+from tfrec.data.tables import (
+    DataError,
+    open_interactions,
+    read_item_range,
+    read_items,
+    read_users,
+)
+from tfrec.features.image_prepare import image_features
 from tfrec.schema import TIMESTAMP, USER_ID, FeatureTable
 
 BLOCK = 262_144  # events read at a time
@@ -59,7 +68,7 @@ def check_columns(folder: Path, features: FeatureTable) -> None:
     columns = {
         "context": open_interactions(folder).schema.names,
         "user": read_users(folder).column_names,
-        "item": read_items(folder).column_names,
+        "item": pq.read_schema(folder / ITEMS_FILE).names,
     }
     lacking = [f for f in features if f.kind != "id" and f.name not in columns[f.role]]
     if lacking:
@@ -121,7 +130,8 @@ class WriteShard(beam.DoFn):
         self._folder, self._plan, self._output, self._shards = folder, plan, output, shards
 
     def setup(self) -> None:
-        self._users, self._items = read_users(self._folder), read_items(self._folder)
+        images = [f.name for f in image_features(self._plan.features)]
+        self._users, self._items = read_users(self._folder), read_items(self._folder, images)
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[str, int]]:
         shard, blocks = element
@@ -135,13 +145,21 @@ class WriteShard(beam.DoFn):
 
 
 class WriteItems(beam.DoFn):
-    """A range of the catalogue -> one file of the split ``items``."""
+    """A range of the catalogue, its images decoded -> one file of the split ``items``.
 
-    def __init__(self, folder: str, plan: RowPlan, output: str, shards: int) -> None:
-        self._folder, self._plan, self._output, self._shards = folder, plan, output, shards
+    Beside (split, rows) it puts out the counts of images under the tag ``images.IMAGES``.
+    """
 
-    def process(self, shard: int) -> Iterator[tuple[str, int]]:
-        items = read_items(self._folder).slice(shard * ITEMS_A_SHARD, ITEMS_A_SHARD)
+    def __init__(self, folder: str, plan: RowPlan, output: str, shards: int, size: int) -> None:
+        self._folder, self._plan, self._output = folder, plan, output
+        self._shards, self._size = shards, size
+
+    def process(self, shard: int) -> Iterator[Any]:
+        start = shard * self._size
+        items = read_item_range(self._folder, start, self._size)
+        if image_features(self._plan.features):
+            items, counts = images.prepared(items, self._plan.features, self._output, start)
+            yield from images.tagged(counts)
         path = shard_path(self._output, ITEMS, shard, self._shards)
         yield ITEMS, write_examples(item_rows(items, self._plan), path)
 
@@ -189,7 +207,9 @@ class Executor(BaseBeamExecutor):
             )
         blocks, total = blocks_of(folder)
         shards = max(2, -(-total // EVENTS_A_SHARD))
-        item_shards = -(-read_items(folder).num_rows // ITEMS_A_SHARD)
+        pictured = bool(image_features(plan.features))
+        size = images.ITEMS_A_SHARD if pictured else ITEMS_A_SHARD
+        item_shards = -(-pq.read_metadata(folder / ITEMS_FILE).num_rows // size)
         counts_file = output / "rows.json"
         with self._make_beam_pipeline() as p:
             rows = (
@@ -203,17 +223,23 @@ class Executor(BaseBeamExecutor):
             catalogue = (
                 p
                 | "ItemShards" >> beam.Create(list(range(item_shards)))
+                | "SpreadItems" >> beam.Reshuffle()
                 | "WriteItems"
-                >> beam.ParDo(WriteItems(str(folder), plan, str(output), item_shards))
+                >> beam.ParDo(
+                    WriteItems(str(folder), plan, str(output), item_shards, size)
+                ).with_outputs(images.IMAGES, main=ITEMS)
             )
+            if pictured:
+                images.write_report(catalogue[images.IMAGES], output)
             _ = (
-                (rows, catalogue)
+                (rows, catalogue[ITEMS])
                 | beam.Flatten()
                 | beam.CombinePerKey(sum)
                 | beam.combiners.ToDict()
                 | beam.Map(json.dumps)
                 | beam.Map(counts_file.write_text)
             )
+        images.finish(output, plan.features)
         examples.split_names = artifact_utils.encode_split_names([*SPLITS, ITEMS])
         examples.span = tables.get_int_custom_property("span")
         examples.version = tables.get_int_custom_property("version")

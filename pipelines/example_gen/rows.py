@@ -71,6 +71,8 @@ def raw_column(table: pa.Table, feature: Feature) -> pa.Array:
         return _single(pc.fill_null(pc.cast(column, pa.float32()), float("nan")))
     if feature.kind == "embedding":
         return _vectors(column, feature)
+    if feature.kind == "image":
+        return _single(pc.fill_null(pc.cast(column, pa.binary()), b""))
     if is_list:
         values = pc.fill_null(pc.cast(pc.list_flatten(column), pa.string()), "")
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
@@ -85,6 +87,8 @@ def missing(feature: Feature, rows: int) -> pa.Array:
     if feature.kind == "embedding":
         flat = np.full(rows * feature.dim, np.nan, np.float32)
         return _lists(np.full(rows, feature.dim), pa.array(flat))
+    if feature.kind == "image":
+        return _single(pa.repeat(pa.scalar(b"", pa.binary()), rows))
     if feature.kind == "multi" and feature.separator is None:
         return _lists(np.zeros(rows, np.int64), pa.array([], pa.string()))
     return _single(pa.repeat("", rows))
@@ -291,6 +295,9 @@ def joined_rows(
                 columns[feature.name] = raw_column(
                     users.select([feature.name]).take(user_row.take(taken)), feature
                 )
+            elif feature.kind == "image":
+                # Only the split ``items`` holds images; everybody takes them from there.
+                columns[feature.name] = missing(feature, len(at))
             elif feature.role == "item":
                 columns[feature.name] = raw_column(
                     items.select([feature.name]).take(item_row), feature

@@ -56,12 +56,7 @@ def prepare_column(
     Raises:
         DataError: the column holds no bytes.
     """
-    column = items.column(feature.name)
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        raise DataError(
-            f"feature {feature.name!r} (kind image) is a column of bytes; got {column.type}; name "
-            f"the files by data.image_files, or take another kind"
-        )
+    column = _bytes_column(items, feature)
     ids = items.column(ITEM_ID).to_pylist()
     counts: Counts = Counter()
     out: list[bytes] = []
@@ -88,6 +83,16 @@ def prepare_column(
             advance(len(part))
     quarantine.rows[feature.name] = len(column)
     return pa.array(out, pa.binary()), counts
+
+
+def _bytes_column(items: pa.Table, feature: Feature) -> pa.ChunkedArray:
+    column = items.column(feature.name)
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(
+            f"feature {feature.name!r} (kind image) is a column of bytes; got {column.type}; name "
+            f"the files by data.image_files, or take another kind"
+        )
+    return column
 
 
 def _bytes_of(pixels: np.ndarray, good: np.ndarray, feature: Feature) -> list[bytes]:
@@ -178,7 +183,7 @@ def _fingerprint(items: pa.Table, chosen: Iterable[Feature]) -> str:
         digest.update(feature.model_dump_json().encode())
         if feature.weights not in (None, "random") and Path(feature.weights).is_file():
             digest.update(Path(feature.weights).read_bytes())
-        for chunk in items.column(feature.name).chunks:
+        for chunk in _bytes_column(items, feature).chunks:
             for value in pc.fill_null(chunk, b"").to_pylist():
                 digest.update(len(value).to_bytes(8, "little") + value)
     return digest.hexdigest()
