@@ -71,7 +71,7 @@ def feature_table(note: str, query: bool = True) -> FeatureTable:
     asked = {"name": "query", "role": "context", **READINGS[note]}
     if "not shared" not in note:
         asked["shares"] = "title"
-    return FeatureTable(features=[title, asked] if query else [title])
+    return FeatureTable.model_validate({"features": [title, asked] if query else [title]})
 
 
 def encode(
@@ -121,7 +121,8 @@ def replace_split(data: RetrievalData, questions: HeldOut) -> RetrievalData:
     """The data with only the asked users in the held-out split."""
     events: Interactions = getattr(data, questions.split)
     kept = events.select(np.isin(events.user, questions.users))
-    return replace(data, **{questions.split: kept})
+    changed: dict[str, Any] = {questions.split: kept}
+    return replace(data, **changed)
 
 
 def record(

@@ -42,7 +42,7 @@ COLUMNS = ("title", "description")
 def features(way: str) -> FeatureTable:
     """Both texts, read one way."""
     rows = [{"name": n, "role": "item", "kind": "text", **WAYS[way]} for n in COLUMNS]
-    return FeatureTable(features=rows)
+    return FeatureTable.model_validate({"features": rows})
 
 
 def catalogue(items: int) -> pa.Table:

@@ -18,11 +18,13 @@ from tfrec.schema import FeatureTable
 COLOURS = ("red", "green", "blue", "black")
 NOUNS = ("kettle", "spade", "lamp", "racket", "puzzle", "scarf", "pan", "kite")
 TEXT = {"kind": "text", "dim": 16, "max_length": 4}
-FEATURES = FeatureTable(
-    features=[
-        {"name": "title", "role": "item", **TEXT},
-        {"name": "query", "role": "context", **TEXT, "shares": "title"},
-    ]
+FEATURES = FeatureTable.model_validate(
+    {
+        "features": [
+            {"name": "title", "role": "item", **TEXT},
+            {"name": "query", "role": "context", **TEXT, "shares": "title"},
+        ]
+    }
 )
 
 

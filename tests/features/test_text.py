@@ -74,7 +74,7 @@ def python_tokens(text: str, feature: Feature) -> list[str]:
     return (found + [""] * feature.max_length)[: feature.max_length]
 
 
-def text_feature(**changes: object) -> Feature:
+def text_feature(**changes: Any) -> Feature:
     return Feature(name="title", role="item", kind="text", **changes)
 
 
@@ -130,7 +130,9 @@ def test_nothing_at_all() -> None:
 def features(**changes: object) -> FeatureTable:
     title = {"name": "title", "role": "item", "kind": "text", "max_length": 12, "oov_buckets": 7}
     query = {"name": "query", "role": "context", "kind": "text", "max_length": 6, "oov_buckets": 7}
-    return FeatureTable(features=[{**title, **changes}, {**query, **changes, "shares": "title"}])
+    return FeatureTable.model_validate(
+        {"features": [{**title, **changes}, {**query, **changes, "shares": "title"}]}
+    )
 
 
 def table() -> pa.Table:
@@ -179,9 +181,11 @@ def test_what_does_not_fit_says_so() -> None:
     with pytest.raises(ValueError, match=r"1 <= low <= high <= 20; got \[5, 3\]"):
         text_feature(ngram=(5, 3))
     with pytest.raises(ValueError, match=r"'query' shares a text feature .* got 'titel'"):
-        FeatureTable(features=[{**QUERY, "shares": "titel"}])
+        FeatureTable.model_validate({"features": [{**QUERY, "shares": "titel"}]})
     with pytest.raises(ValueError, match="has the same 'dim'; got 4 and 16"):
-        FeatureTable(features=[text_feature(), {**QUERY, "shares": "title", "dim": 4}])
+        FeatureTable.model_validate(
+            {"features": [text_feature(), {**QUERY, "shares": "title", "dim": 4}]}
+        )
 
 
 def test_without_its_owner_a_feature_stands_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,8 +106,8 @@ def test_a_saved_graph_answers_the_same(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.encode(tokens), layer(tokens), atol=1e-6)
 
 
-def texts(**changes: object) -> tuple[Feature, Feature]:
-    shape = {"kind": "text", "dim": 4, "max_length": 5, **changes}
+def texts(**changes: Any) -> tuple[Feature, Feature]:
+    shape: dict[str, Any] = {"kind": "text", "dim": 4, "max_length": 5, **changes}
     return (
         Feature(name="title", role="item", **shape),
         Feature(name="query", role="context", shares="title", **shape),

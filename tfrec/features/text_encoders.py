@@ -7,6 +7,8 @@ nothing to a sum.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -51,7 +53,7 @@ class TextEncoder(tf.keras.layers.Layer):
         self._stddev, self._seed = stddev, seed
 
     @classmethod
-    def of(cls, feature: Feature, size: int, **kwargs: object) -> TextEncoder:
+    def of(cls, feature: Feature, size: int, **kwargs: Any) -> TextEncoder:
         """The encoder that a feature of kind ``text`` asks for."""
         return cls(feature.encoder or "mean", size, feature.oov_buckets, feature.dim, **kwargs)
 
