@@ -78,7 +78,14 @@ class IvfIndex(tf.Module):
         among: tf.Tensor | None = None,
         allowed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = tf.shape(queries)[0]
+        rows = tf.shape(queries)[0]
+        # A loop over no rows has no shape: an empty batch is searched as one row of zeros.
+        empty = tf.cast(tf.equal(rows, 0), tf.int32)
+        queries, exclude, among, allowed = (
+            None if x is None else tf.pad(x, [[0, empty], [0, 0]])
+            for x in (queries, exclude, among, allowed)
+        )
+        batch = rows + empty
         k = tf.cast(k, tf.int32)
         width = tf.minimum(k, self.n_items)
         banned = tf.zeros([batch, 0], tf.int32) if exclude is None else tf.cast(exclude, tf.int32)
@@ -135,8 +142,8 @@ class IvfIndex(tf.Module):
 
             items, scores = tf.cond(tf.size(short) > 0, filled, lambda: (items, scores))
         behind = [[0, 0], [0, k - width]]
-        items = tf.reshape(items, [batch, width])
-        scores = tf.reshape(scores, [batch, width])
+        items = tf.reshape(items, [batch, width])[:rows]
+        scores = tf.reshape(scores, [batch, width])[:rows]
         return (
             tf.pad(tf.cast(items, tf.int64), behind),
             tf.pad(scores, behind, constant_values=NEVER),
