@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfrec.evaluation.beyond import coverage, intra_list_diversity
 from tfrec.evaluation.metrics import list_metrics
 from tfrec.evaluation.protocol import HeldOut
+from tfrec.evaluation.ranker import Traced
 from tfrec.rerank import rerank
 from tfrec.rerank.utility import expected_value
 
@@ -108,7 +109,7 @@ class Tradeoffs:
     value: np.ndarray
     vectors: np.ndarray | None = None
     method: str = "none"
-    _functions: dict[tuple[str, ...], object] = field(default_factory=dict, repr=False)
+    _functions: dict[tuple[str, ...], Traced] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.candidates.items) != len(self.questions.users):
@@ -120,12 +121,16 @@ class Tradeoffs:
             raise ValueError(f"method {self.method!r} needs vectors of the items")
         self.hits = taken(self.candidates.items, self.questions)
 
-    def _lists(self, goals: tuple[str, ...]) -> object:
+    @property
+    def _dim(self) -> int:
+        """Width of the vectors that the graph is given."""
+        return 1 if self.method == "none" or self.vectors is None else self.vectors.shape[1]
+
+    def _lists(self, goals: tuple[str, ...]) -> Traced:
         """A traced function of parts, vectors, weights and trade-off, one for each set of goals."""
         if goals in self._functions:
             return self._functions[goals]
 
-        @tf.function(reduce_retracing=True)
         def lists(
             parts: dict[str, tf.Tensor],
             valid: tf.Tensor,
@@ -144,8 +149,16 @@ class Tradeoffs:
                 normalise=self.method != "none",
             ).indices
 
-        self._functions[goals] = lists
-        return lists
+        each, number = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([], tf.float32)
+        signature = [
+            dict.fromkeys(self.candidates.parts, each),
+            tf.TensorSpec([None, None], tf.bool),
+            tf.TensorSpec([None, None, self._dim], tf.float32),
+            dict.fromkeys(goals, number),
+            number,
+        ]
+        self._functions[goals] = Traced(lists, signature)
+        return self._functions[goals]
 
     def lists(self, setting: Mapping[str, float]) -> np.ndarray:
         """The lists of a setting, positions on the candidate axis, int32 [user, k]; -1 behind.
@@ -167,7 +180,7 @@ class Tradeoffs:
                 name: tf.constant(values[here], tf.float32)
                 for name, values in self.candidates.parts.items()
             }
-            found = make(parts, tf.constant(items > 0), tf.constant(vectors), weights, trade_off)  # type: ignore[operator]
+            found = make(parts, items > 0, vectors, weights, trade_off)
             out.append(found.numpy())
         return np.concatenate(out)
 

@@ -212,7 +212,8 @@ def run_pareto(
     wanted = list(objectives) or [f"revenue@{k}", f"ndcg@{k}"]
     if not objectives and diverse:
         wanted.append(f"diversity@{k}")
-    alone = [{goal: 1.0, "trade_off": 0.0} for goal in goals]
+    nothing: Setting = {**dict.fromkeys(goals, 0.0), "trade_off": 0.0}
+    alone = [{**nothing, goal: 1.0} for goal in goals]
     measurable = ("relevance", *goals_of(config))
     configured: Setting = {g: w for g, w in config.utility.weights.items() if g in measurable}
     said = [configured] if any(configured.values()) else []
