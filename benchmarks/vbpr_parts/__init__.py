@@ -1,0 +1,1 @@
+"""What ``benchmarks/vbpr.py`` is made of."""
