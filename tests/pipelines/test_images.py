@@ -1,4 +1,4 @@
-"""Images in ExampleGen's graph: ranges prepared apart give what one call gives; events hold none."""
+"""Images in ExampleGen's graph: ranges prepared apart give the whole; rows of events hold none."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_ranges_give_what_one_call_gives(tmp_path: Path) -> None:
     )
     assert lines == theirs
     assert not list(output.glob("quarantine-parts"))
+    (output / images._PARTS).mkdir()
     with pytest.raises(BadDataError, match=r"'look'.*max_bad"):
-        (output / images._PARTS).mkdir()
         images.finish(output, table(max_bad=0.01))
 
 
