@@ -22,6 +22,7 @@ from pipelines.components.golden_requests import GoldenRequests
 from pipelines.components.infra_validator import EmbeddedInfraValidator
 from pipelines.components.pusher import GatedPusher
 from pipelines.components.ranking_evaluator import ranking_gate
+from pipelines.components.recommender_assembler import RecommenderAssembler
 from pipelines.components.retrieval_evaluator import RetrievalEvaluator
 from pipelines.components.retrieval_tuner import RetrievalTuner
 from pipelines.components.schema_gen import SchemaGen
@@ -33,7 +34,8 @@ from tfrec.data.objectives import columns_of
 from tfrec.schema import LABEL, TIMESTAMP, WEIGHT
 from tfrec.training.transformed import LOG_ORDER
 
-RETRIEVAL, RANKING = "retrieval", "ranking"  # names under which the models are served
+# Names under which the models are served.
+RETRIEVAL, RANKING, RECOMMENDER = "retrieval", "ranking", "recommender"
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
     nodes += retrieval_nodes(config, settings, tables, examples, schema, transform)
     if config.ranking.enabled:
         nodes += ranking_nodes(config, settings, tables, examples, schema, transform)
+    if config.ranking.enabled and config.recommender.enabled:
+        nodes += recommender_nodes(config, settings, nodes)
 
     metadata = sqlite_metadata_connection_config(settings.metadata) if settings.metadata else None
     return Pipeline(
@@ -256,6 +260,46 @@ def ranking_nodes(
         evaluation=evaluator.outputs["evaluation"],
     ).with_id("RankingPusher")
     return [trainer, resolver, evaluator, infra, golden, pusher]
+
+
+def recommender_nodes(
+    config: Config, settings: RunSettings, before: list[BaseNode]
+) -> list[BaseNode]:
+    """From the pushed retrieval and ranking models to a pushed one-call recommender.
+
+    Args:
+        config: what to do.
+        settings: where.
+        before: the nodes of the two models and of the data.
+    """
+    named = {node.id: node for node in before}
+    raw = named["ExampleGen"].outputs["examples"]
+    assembler = RecommenderAssembler(
+        retrieval_pushed=named["RetrievalPusher"].outputs["pushed_model"],
+        ranking_pushed=named["RankingPusher"].outputs["pushed_model"],
+        tables=named["TablesGen"].outputs["tables"],
+        raw_examples=raw,
+        config=config,
+        retrieval=f"{settings.serving}/{RETRIEVAL}",
+        ranking=f"{settings.serving}/{RANKING}",
+    )
+    infra = EmbeddedInfraValidator(
+        model=assembler.outputs["model"],
+        examples=raw,
+        name=RECOMMENDER,
+        signature="recommend_examples",
+    ).with_id("RecommenderInfraValidator")
+    golden = GoldenRequests(
+        model=assembler.outputs["model"], model_run=assembler.outputs["model_run"]
+    ).with_id("RecommenderGoldenRequests")
+    pusher = GatedPusher(
+        model=assembler.outputs["model"],
+        folder=f"{settings.serving}/{RECOMMENDER}",
+        infra_blessing=infra.outputs["blessing"],
+        golden=golden.outputs["verdict"],
+        quality=assembler.outputs["verdict"],
+    ).with_id("RecommenderPusher")
+    return [assembler, infra, golden, pusher]
 
 
 def local_settings(config: Config, span: int | None = None, cache: bool = True) -> RunSettings:

@@ -24,6 +24,7 @@ from tfrec.export.batch import latest_version
 from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.ranking import RankingModule, export_ranking
 from tfrec.export.retrieval import export_retrieval, retrieval_module, title_table
+from tfrec.export.trained import calibrate_trained, index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.features.encoder import TransformEncoder
 from tfrec.models import registry
@@ -51,6 +52,7 @@ class Inputs:
         metric: validation metric of the retrieval model.
         examples, raw_examples, tables: folders of the inputs.
         checkpoints: folder of this very job; a job that was killed goes on from it.
+        calibration: of the ranker's scores.
     """
 
     features: FeatureTable
@@ -61,6 +63,7 @@ class Inputs:
     raw_examples: str
     tables: str
     checkpoints: str
+    calibration: str = "none"
 
     @classmethod
     def of(cls, custom_config: dict[str, Any]) -> Inputs:
@@ -70,6 +73,7 @@ class Inputs:
             retrieval=RetrievalConfig.model_validate_json(given["retrieval"]),
             ranking=RankingConfig.model_validate_json(given["ranking"]),
             metric=given["metric"],
+            calibration=given.get("calibration", "none"),
             **{k: given[k] for k in ("examples", "raw_examples", "tables", "checkpoints")},
         )
 
@@ -109,11 +113,17 @@ def retrieval_run_fn(fn_args: Any) -> None:
         print(f"  {line}", flush=True)
     shown = _titles(given.tables, data)
     export_retrieval(result.model, data, encoder, fn_args.serving_model_dir, shown)
-    module = retrieval_module(result.model, data, encoder, shown)
+    answer = retrieval_module(result.model, data, encoder, shown).recommend_examples
+    indexed = index_trained(result.model, data, fn_args.serving_model_dir, section.index)
+    if indexed is not None:
+        print(f"  {indexed.line()}", flush=True)
+        # An index finds nearly what the Keras model does: what is served is held to itself.
+        saved: Any = tf.saved_model.load(fn_args.serving_model_dir)
+        answer = saved.signatures["recommend_examples"]
     _write_run(
         result,
         fn_args.model_run_dir,
-        _golden(module.recommend_examples, "recommend_examples", given.raw_examples),
+        golden_requests(answer, "recommend_examples", given.raw_examples),
     )
 
 
@@ -130,11 +140,16 @@ def ranking_run_fn(fn_args: Any) -> None:
         verbose=_verbose(),
     )
     export_ranking(result.model, data, encoder, fn_args.serving_model_dir)
+    calibrated = calibrate_trained(
+        result.model, data, section, given.calibration, fn_args.serving_model_dir
+    )
+    if calibrated is not None:
+        print(f"  calibration: {calibrated}", flush=True)
     module = RankingModule(result.model, data, encoder)
     _write_run(
         result,
         fn_args.model_run_dir,
-        _golden(module.rank_examples, "serving_default", given.raw_examples),
+        golden_requests(module.rank_examples, "serving_default", given.raw_examples),
     )
 
 
@@ -176,10 +191,10 @@ def _titles(tables: str, data: RetrievalData) -> list[str] | None:
     return title_table(list(data.item_ids), by_id)
 
 
-def _golden(
+def golden_requests(
     answer: Callable[[tf.Tensor], dict[str, tf.Tensor]], signature: str, raw_examples: str
 ) -> list[GoldenRequest]:
-    """Asks the Keras model about real rows of the test split."""
+    """Asks a model about real rows of the test split and keeps what it says."""
     files = split_files(raw_examples, "test")
     rows = next(iter(read_records(files, sum(GOLDEN_BATCHES)))).numpy()
     edges = np.cumsum((0, *GOLDEN_BATCHES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from tfrec.config import Config
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.export.batch import ModelFolderError, latest_version
 from tfrec.export.ranking import export_ranking
+from tfrec.export.recommender.assemble import assemble, save_recommender
 from tfrec.export.retrieval import export_retrieval, title_table
+from tfrec.export.trained import calibrate_trained, index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.models.registry import spec
 from tfrec.training.fit import fit_retrieval
@@ -69,7 +72,8 @@ def train_models(
 
     Args:
         config: the configuration.
-        folder: gets ``tables/``, ``retrieval/<version>/``, ``ranking/<version>/`` and
+        folder: gets ``tables/``, ``retrieval/<version>/``, ``ranking/<version>/``, where
+            ``recommender.enabled`` says so ``recommender/<version>/``, and
             ``report.json``; versions are unix seconds, as TensorFlow Serving likes them.
         say: is given progress lines.
 
@@ -104,12 +108,16 @@ def train_models(
     path = export_retrieval(
         fitted.model, space.data, space.encoder, folder / "retrieval" / version, titles
     )
+    indexed = index_trained(fitted.model, space.data, path, retrieval.index)
+    if indexed is not None:
+        say(indexed.line())
     report["retrieval"] = {
         "model": retrieval.model,
         "kind": spec(retrieval.model).kind,
         "best_epoch": fitted.best_epoch,
         "folder": str(path),
         "warm_start": str(base.folder) if base else None,
+        "index": indexed.as_dict() if indexed else None,
         **{metric: found[metric] for metric in REPORTED},
     }
     if config.ranking.enabled:
@@ -122,6 +130,25 @@ def train_models(
         )
         path = export_ranking(ranker.model, space.data, space.encoder, folder / "ranking" / version)
         figures = evaluate_ranking(ranker.model, space.data, "test")
-        report["ranking"] = {"model": config.ranking.model, "folder": str(path), **figures}
+        calibrated = calibrate_trained(
+            ranker.model, space.data, config.ranking, config.utility.calibration, path
+        )
+        report["ranking"] = {
+            "model": config.ranking.model,
+            "folder": str(path),
+            "calibration": asdict(calibrated) if calibrated else None,
+            **figures,
+        }
+    if config.ranking.enabled and config.recommender.enabled:
+        say("assembling the one-call recommender")
+        module = assemble(
+            config,
+            report["retrieval"]["folder"],
+            report["ranking"]["folder"],
+            space.tables.items,
+            space.splits["train"],
+        )
+        path = save_recommender(module, folder / "recommender" / version)
+        report["recommender"] = {"folder": str(path)}
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
     return report

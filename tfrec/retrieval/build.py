@@ -57,6 +57,14 @@ class IndexReport:
     scored: float = 1.0
     seconds: float = 0.0
 
+    def line(self) -> str:
+        """For people."""
+        found = ", ".join(f"recall@{k} {value:.3f}" for k, value in self.recall.items())
+        return (
+            f"index: {self.n_items} items in {self.cells} cells, {self.probes} probed, {found}, "
+            f"{self.scored:.1%} of the items scored, {self.seconds:.0f} s"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -118,6 +118,7 @@ def assemble(
 def save_recommender(module: Recommendation, folder: str | Path) -> Path:
     """Writes the SavedModel, in one step; ``folder`` must not be there."""
     folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; name a new version")
     building = folder.with_name(f".{folder.name}.building")
