@@ -90,8 +90,10 @@ class StoreFiller:
         if self._exclude_history and EXCLUDE in open_ and HISTORIES in rows:
             _, inverse = asked[USER_ID]
             items = rows[HISTORIES].columns[ITEM]
-            found = as_input(items, inverse, open_[EXCLUDE].dtype, open_[EXCLUDE].shape)
-            if found is not None:
+            spec, own = open_[EXCLUDE], open_.get(HISTORY)
+            if own is not None and HISTORY in values and own.shape == spec.shape:
+                values[EXCLUDE] = values[HISTORY]
+            elif (found := as_input(items, inverse, spec.dtype, spec.shape)) is not None:
                 values[EXCLUDE] = found
         return {**constant, **values}, _outcome(rows, asked), ""
 

@@ -78,6 +78,8 @@ def merged(
         The same two; null where neither part holds anything.
     """
     n = len(items)
+    if not any(recent) and _lengths(items).max(initial=0) <= limit:
+        return items, times
     fresh_user, fresh_time, fresh_item = _flat(recent)
     counts = _lengths(items)
     user = np.concatenate([np.repeat(np.arange(n), counts), fresh_user])
