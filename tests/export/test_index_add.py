@@ -176,6 +176,28 @@ def test_requests_about_new_items_are_recorded(grown) -> None:  # type: ignore[n
         np.testing.assert_array_equal(answer["item_id"], request.answer["item_id"])
 
 
+def test_a_running_server_takes_the_new_version(grown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from serving.client import Client
+    from serving.options import Options
+    from serving.server import Server
+
+    base = tmp_path / "retrieval"
+    shutil.copytree(grown[4].source, base / "1")
+    options = Options(
+        model_name="retrieval", model_base_path=str(base), file_system_poll_wait_seconds=0.05
+    )
+    with Server(options) as server:
+        server.wait_until_available("retrieval", timeout=120)
+        with Client(server.grpc_address, "retrieval", timeout=60) as client:
+            features = {"age": "a1", "device": "desk"}
+            before = {r.item_id for r in client.recommend("u1", 30, features=features)}
+            assert len(before) == 20
+            add_items(base, NEW)
+            server.wait_until_available("retrieval", timeout=120, version=2)
+            after = client.recommend("u1", 30, exclude=["n3"], features=features)
+            assert {r.item_id for r in after} == before | {"n1", "n2"}
+
+
 def test_files_and_their_faults(grown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     specs = grown[2].signatures["item_rows"].structured_input_signature[1]
     pq.write_table(NEW, tmp_path / "new.parquet")

@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
+from tfrec.cli.content import explain, index_app
 from tfrec.cli.explore import explore
 from tfrec.cli.ope import ope
 from tfrec.cli.pareto import pareto
@@ -37,6 +38,8 @@ app.add_typer(store_app, name="store")
 app.command("pareto")(pareto)
 app.command("ope")(ope)
 app.command()(explore)
+app.command()(explain)
+app.add_typer(index_app, name="index")
 
 
 @config_app.command("check")
