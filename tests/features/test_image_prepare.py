@@ -14,7 +14,9 @@ import tensorflow as tf
 from tests.pictures import LOOK, items_with_looks, picture, shop
 from tfrec.data.quarantine import BadDataError
 from tfrec.data.tables import DataError
+from tfrec.export.batch import feature_rows
 from tfrec.features import image_prepare
+from tfrec.features.counts import count_features
 from tfrec.features.encode import decode_prepared
 from tfrec.features.fit import fit_encoder
 from tfrec.features.image_prepare import prepare_items
@@ -99,6 +101,16 @@ def test_transform_hands_on_what_encoding_then_decodes(tmp_path: Path) -> None:
     assert set(mine) == set(theirs) == {"look", "look_present"}
     for name, values in mine.items():
         np.testing.assert_array_equal(values, theirs[name])
+
+
+def test_counts_and_signature_inputs_of_images(tmp_path: Path) -> None:
+    data, _ = shop(tmp_path, n_users=12, n_items=30, n_cold=8, lacking=(7, 9))
+    count = next(c for c in count_features(data) if c.feature == "look")
+    assert (count.rows, count.missing, count.values) == (30, 2, 28)
+    items, _ = prepare_items(items_with_looks(3, lacking=(1,)), table(), tmp_path / "more")
+    spec = tf.TensorSpec([None], tf.string)
+    rows = feature_rows(items, np.array([2, 1, -1]), spec, "look")
+    assert rows.numpy().tolist() == [picture(0, 2).tobytes(), b"", b""]
 
 
 def test_unprepared_images_are_refused(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: s
     if number:
         empty = [float("nan")] * int(spec.shape[1])
         return tf.constant([v if v is not None else empty for v in column.to_pylist()], tf.float32)
+    if spec.shape.rank == 1 and pa.types.is_binary(column.type):  # a prepared image
+        return tf.constant(pc.fill_null(column, b"").to_pylist(), tf.string)
     if spec.shape.rank == 1:
         return tf.constant(pc.fill_null(pc.cast(column, pa.string()), "").to_pylist(), tf.string)
     ragged = tf.ragged.constant([v or [] for v in column.to_pylist()], dtype=tf.string)

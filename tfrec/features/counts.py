@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfrec.data.encoded import RetrievalData
+from tfrec.features.image_cnn import present_name
 from tfrec.schema import Feature
 
 
@@ -86,6 +87,9 @@ def count_feature(
             # float32 of the bound is what encoding cuts to.
             bound = np.float32(feature.clip)
             clipped = int((there & (np.abs(encoded) >= bound)).sum())
+    elif feature.kind == "image":
+        values = int((columns[present_name(feature)] > 0).sum())
+        missing = rows - values
     else:
         there = encoded.reshape(rows, -1) != 0
         missing = int((~there.any(axis=1)).sum()) if rows else 0

@@ -45,7 +45,7 @@ class Item2Vec(Recommender):
         negatives: items drawn for each event, shared by its neighbours.
         exponent: of the items' counts by which negatives are drawn (word2vec: .75).
         subsample: threshold of sub-sampling, as a share of all events; 0 keeps all events.
-        attributes: whether item attributes enter the vectors.
+        attributes: whether item attributes (all but images) enter the vectors.
         match: what is recommended: ``similar`` items (by cosine of the items' own vectors), or by
             ``context`` those that training holds likely beside the recent ones: the product of
             vectors is ``log p(c | i) / p_negative(c)`` up to a constant (Levy & Goldberg 2014), so
@@ -78,7 +78,9 @@ class Item2Vec(Recommender):
             raise ValueError(f"match is 'similar' or 'context'; got {match!r}; mend 'params'")
         self.window, self.negatives, self.exponent = window, negatives, exponent
         self.subsample, self.match, self.history_length = subsample, match, history_length
-        features = data.features.of("item") if attributes else (data.features[ITEM_ID],)
+        # An image would have to be decoded to vectors apart from training; see ``ItemTower``.
+        described = tuple(f for f in data.features.of("item") if f.kind != "image")
+        features = described if attributes else (data.features[ITEM_ID],)
         # Contexts are learned from events alone: only ``similar`` can place new items.
         self.content = len(features) > 1 and match == "similar"
         self.features = features
