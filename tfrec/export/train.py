@@ -84,8 +84,8 @@ def train_models(
     say("reading and encoding the data")
     space = open_workspace(config, folder)
     version = str(int(time.time()))
-    for name, found in space.images.items():
-        say(f"images {name}: " + ", ".join(f"{n:,} {kind}" for kind, n in found.items()))
+    for name, kinds in space.images.items():
+        say(f"images {name}: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items()))
     counts = count_features(space.data)
     for count in counts:
         say(count.line())
