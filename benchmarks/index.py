@@ -77,7 +77,7 @@ def run(results: Results, kind: str, n: int, quantised: bool = False) -> None:
         ours, theirs = rate(index, queries, batch), rate(brute, queries, batch)
         results.add("ivf", "queries_per_s", ours, protocol=protocol, note=asked)
         results.add(
-            "brute_force", "queries_per_s", theirs, protocol=protocol, note=f"batch {batch}"
+            "brute_force", "queries_per_s", theirs, protocol=protocol, note=f"beside {asked}"
         )
         results.add("ivf", "ratio", ours / theirs, protocol=protocol, note=asked)
     results.write()

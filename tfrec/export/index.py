@@ -165,13 +165,14 @@ class Loaded:
 
     Args:
         folder: of one version.
+        module: what ``tf.saved_model.load`` gave of it, where it is loaded already.
 
     Raises:
         ValueError: its model scores by no inner product.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        module = tf.saved_model.load(str(folder))
+    def __init__(self, folder: str | Path, module: Any = None) -> None:
+        module = tf.saved_model.load(str(folder)) if module is None else module
         signatures = dict(module.signatures)
         if QUERY_VECTOR not in signatures:
             raise ValueError(

@@ -53,7 +53,7 @@ class IvfIndex(tf.Module):
         self.quantised = quantised
         self.parallel = parallel
         self.centroids = kept(np.ascontiguousarray(centroids, np.float32), "centroids")
-        self.probes = kept(np.int32(probes), "probes")
+        self.probes = kept(np.array(probes, np.int32), "probes")
         self.first, self.blocks = kept(layout.first, "first"), kept(layout.blocks, "blocks")
         self.items = kept(layout.items, "items")
         self.slot, self.cell = kept(layout.slot, "slot"), kept(layout.cell, "cell")

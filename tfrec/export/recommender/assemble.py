@@ -148,7 +148,7 @@ class _Retrieval:
         self.report: IndexReport | None = None
         self.vectors: np.ndarray | None = None
         if QUERY_VECTOR in plain.signatures:
-            loaded = Loaded(folder)
+            loaded = Loaded(folder, plain)
             self.base, self.calls, self.specs = loaded.base, loaded.calls, loaded.specs
             self.item_ids, self.titles = loaded.item_ids, loaded.titles
             self.vectors = loaded.vectors()

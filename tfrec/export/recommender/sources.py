@@ -59,7 +59,7 @@ class Sources(tf.Module):
         catalogue: Catalogue,
         calls: Mapping[str, Callable[..., Any]],
         specs: Mapping[str, Mapping[str, tf.TensorSpec]],
-        index: Any | None,
+        index: Any,
     ) -> None:
         super().__init__(name="sources")
         self._config, self._calls = config, dict(calls)

@@ -43,10 +43,9 @@ class Value(tf.Module):
     Args:
         config: sections ``utility``, ``rerank`` (campaigns) and ``ranking``.
         catalogue: the items.
-        rank: the ranker's signature ``rank``; None where the retrieval model's score ranks.
+        rank: the ranker's signature ``rank``. Its score, calibrated, is the chance of a purchase
+            for task ``binary``; a multi-task ranker's own ``click`` and ``purchase`` come first.
         specs: its inputs by name.
-        score: the retrieval model's signature ``score``, used where there is no ranker.
-        score_specs: its inputs.
         calibration: of the ranker's score; None takes it as it is.
     """
 
@@ -78,15 +77,15 @@ class Value(tf.Module):
         parts = {"relevance": relevance}
         if self._binary:
             own = self._calibration(relevance) if self._calibration is not None else relevance
-            parts |= {"p_purchase": own, "p_click": own}
+            parts["p_purchase"] = own
         parts |= {PROBABILITIES[n]: v for n, v in scores.items() if n in PROBABILITIES}
         for name in self.catalogue.numbers:
             if name == "released":
                 parts["age"] = self._age(request, items)
             else:
                 parts[name] = self.catalogue.number(name, items)
-        given = {
-            goal: request.raw[WEIGHT + goal]
+        given: dict[str, tf.Tensor] = {
+            str(goal): request.raw[WEIGHT + goal]
             for goal in self._utility.weights
             if WEIGHT + goal in request.raw
         }
