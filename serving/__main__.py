@@ -61,6 +61,10 @@ def serve_main(argv: Sequence[str]) -> int:
     except flags.FlagError as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
+    if "upstream" in given:
+        with _quiet_imports():
+            from serving.proxy import run_proxy
+        return run_proxy(given)
     processes = given.pop("processes", 1)
     if processes > 1:
         from serving.processes import run_processes

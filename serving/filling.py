@@ -113,6 +113,11 @@ class Filling:
         self._metrics = metrics
         self._thread = threading.local()
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Inputs by which the others are found."""
+        return frozenset() if self._filler is None else self._filler.keys
+
     def optional(self, signature: Signature) -> frozenset[str]:
         """Inputs that a request need not have."""
         return frozenset() if self._filler is None else frozenset(signature.inputs)

@@ -135,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     flag("drain_seconds", float, "how long SIGTERM waits for calls in progress (default 10)")
     flag("input_filler", str, "package.module:function that fills in inputs requests leave out")
     flag("input_filler_options", _json_object, "what it is called with: a JSON object")
+    flag("upstream", str, "no models here: complete requests and hand them on to host:port")
     flag("processes", int, "server processes that share the ports (default 1)")
     return made
 

@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from serving.filling import Filling, Spec, neutral
 from serving.options import Options, OptionsError
+from serving.proxy import Proxy
 from serving.server import Server
 from serving.tensors import encode
 from tests.store.servers import RedisServer, until
@@ -90,9 +96,10 @@ class Caller:
     """Both transports to one server."""
 
     server: Server
+    address: str = ""
 
     def __post_init__(self) -> None:
-        self.channel = grpc.insecure_channel(self.server.grpc_address)
+        self.channel = grpc.insecure_channel(self.address or self.server.grpc_address)
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
     def grpc(self, **inputs: Any) -> tuple[list[str], dict[str, str]]:
@@ -281,6 +288,36 @@ def test_a_frozen_store_is_asked_a_few_times_and_then_left_alone(tmp_path: Path)
     finally:
         redis.thaw()
         redis.kill()
+
+
+def test_the_proxy_completes_requests_for_another_server(tmp_path: Path, echo: Path) -> None:
+    """The upstream has no filler, as the official server."""
+    config = StoreConfig(path=str(tmp_path / "s.lmdb"), map_size_gib=0.1)
+    fill(config)
+    with Server(Options(model_name="echo", model_base_path=str(echo))) as upstream:
+        upstream.wait_until_available("echo")
+        filler = StoreFiller(open_store(config))
+        proxy = Proxy(upstream.grpc_address, Filling(filler)).start()
+        ask = Caller(upstream, f"127.0.0.1:{proxy.port}")
+        seen, told = ask.grpc(user_id=["u1"])
+        assert (seen, told["x-store"]) == ([KNOWN], "filled")
+        seen, told = ask.grpc(user_id=["nobody"], k=np.int32(2), age=["a"])
+        assert (seen, told["x-store"]) == (["a||nan,nan|||nan|nobody|2"], "unknown")
+        with pytest.raises(grpc.RpcError, match=r"ent extra: \{colour\}"):
+            ask.grpc(user_id=["u1"], colour=["red"])
+        direct = Caller(upstream)
+        with pytest.raises(grpc.RpcError, match="input size does not match"):
+            direct.grpc(user_id=["u1"])
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "echo"
+        answer = model_service_pb2_grpc.ModelServiceStub(ask.channel).GetModelStatus(status)
+        assert answer.model_version_status[0].version == 1
+        with pytest.raises(grpc.RpcError) as caught:
+            ask.channel.unary_unary("/other.Service/Method")(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        for caller in (ask, direct):
+            caller.channel.close()
+        proxy.stop(drain=0)
 
 
 def test_breaker_counts_failures_in_a_row() -> None:
