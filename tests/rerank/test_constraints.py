@@ -20,7 +20,7 @@ def relevance_gain(relevance: np.ndarray) -> Any:
     return lambda i, chosen: float(relevance[i])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     k=st.integers(0, 14),
