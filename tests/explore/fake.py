@@ -40,7 +40,7 @@ class FakeRecommender:
             **{name: ArraySpec("float32", ONE) for name in CONFIGURED},
         }
         answered = {name: ArraySpec(TEXT, MANY) for name in ("item_id", "title", "source")}
-        for name in ("score", "part_purchase", "part_revenue"):
+        for name in ("score", "relevance", "part_purchase", "part_revenue"):
             answered[name] = ArraySpec("float32", MANY)
         answered["fallback"] = ArraySpec("bool", ONE)
         nothing = {name: np.array([np.nan], np.float32) for name in CONFIGURED}
@@ -92,6 +92,7 @@ class FakeRecommender:
             "title": text(self.titles),
             "source": text([source] * len(score)),
             "score": number(score, -np.inf),
+            "relevance": number(self.chance, 0.0),
             "part_purchase": number(purchase, 0.0),
             "part_revenue": number(revenue, 0.0),
             "fallback": np.array([fallback]),
@@ -143,5 +144,5 @@ class FakeRetrieval:
         assert set(inputs) == set(self.signatures[signature].inputs)
         banned = set(inputs["exclude"][0])
         kept = [item for item in self.ids if item not in banned][: int(inputs["k"])]
-        scores = np.arange(len(kept), 0, -1, np.float32)[None]
+        scores = np.arange(len(kept), 0, -1)[None].astype(np.float32)
         return {"item_id": np.array([[i.encode() for i in kept]], object), "score": scores}

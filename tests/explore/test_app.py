@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def url(tables: Tables, shop: Shop) -> Iterator[str]:
         yield address
 
 
-def get(url: str, path: str, **params: object) -> requests.Response:
+def get(url: str, path: str, **params: Any) -> requests.Response:
     return requests.get(url + path, params=params, timeout=20)
 
 

@@ -27,6 +27,9 @@ def explore(
         str | None, typer.Option("--address", "-a", help="host:port (gRPC) of a running server.")
     ] = None,
     names: Names = None,
+    similar: Annotated[
+        Path | None, typer.Option(help="Retrieval model for the page of an item, if others cannot.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any.")] = 8090,
     host: Annotated[str, typer.Option(help="127.0.0.1: this machine alone.")] = "127.0.0.1",
     image: Annotated[str | None, typer.Option(help="Item column of images.")] = None,
@@ -62,7 +65,8 @@ def explore(
             if address is None
             else [ServedSource(address, name, timeout) for name in names or ["recommender"]]
         )
-        explorer = Explorer(sources, Shop(tables, image, price), defaults)
+        alike = _saved(similar) if similar else None
+        explorer = Explorer(sources, Shop(tables, image, price), defaults, alike)
         taken = bind(host, port)
         say(f"explorer: {address_of(taken)}  (Ctrl-C ends it)")
         if is_loopback(host):

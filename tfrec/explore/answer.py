@@ -20,6 +20,7 @@ class Answer:
         titles: the model's own names, or None where it has none.
         scores: float64 [item].
         parts: float64 [item] by objective, the prefix ``part_`` cut off; NaN is 0.
+        details: other numbers, float64 [item] by output.
         sources: where each candidate came from, or None.
         fallback: whether the model says that this is not what was asked for.
     """
@@ -28,16 +29,20 @@ class Answer:
     titles: list[str] | None
     scores: np.ndarray
     parts: dict[str, np.ndarray]
+    details: dict[str, np.ndarray]
     sources: list[str] | None
     fallback: bool
 
 
-def read_answer(outputs: Mapping[str, np.ndarray], parts: Sequence[str]) -> Answer:
+def read_answer(
+    outputs: Mapping[str, np.ndarray], parts: Sequence[str], details: Sequence[str] = ()
+) -> Answer:
     """Reads the outputs of ``recommend`` or ``similar`` for a batch of one.
 
     Args:
         outputs: arrays [1, k] by name; ``fallback`` [1] or [1, k].
         parts: names of the outputs that are parts of the score.
+        details: names of other outputs with a number an item.
     """
     items = _texts(outputs[ITEM_ID])
     scores = np.asarray(outputs[SCORE], np.float64)[0]
@@ -48,15 +53,19 @@ def read_answer(outputs: Mapping[str, np.ndarray], parts: Sequence[str]) -> Answ
             return None
         return [text for text, keep in zip(_texts(outputs[name]), there, strict=True) if keep]
 
+    def numbers(names: Sequence[str]) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix(PART): np.nan_to_num(np.asarray(outputs[name], np.float64)[0][there])
+            for name in names
+            if name in outputs
+        }
+
     return Answer(
         kept(ITEM_ID) or [],
         kept(TITLE),
         scores[there],
-        {
-            name.removeprefix(PART): np.nan_to_num(np.asarray(outputs[name], np.float64)[0][there])
-            for name in parts
-            if name in outputs
-        },
+        numbers(parts),
+        numbers(details),
         kept(SOURCE),
         bool(np.any(outputs[FALLBACK])) if FALLBACK in outputs else False,
     )

@@ -11,6 +11,7 @@ from tfrec.explore.answer import Answer, read_answer
 from tfrec.explore.inputs import recommend_inputs, similar_inputs
 from tfrec.explore.measures import measure, mixing_columns, overlap
 from tfrec.explore.offer import RECOMMEND, SIMILAR, WEIGHT, Offer, merged, offer_of
+from tfrec.explore.probe import with_found_defaults
 from tfrec.explore.shop import Shop
 from tfrec.explore.source import Source
 from tfrec.explore.wish import DEFAULT_K, MOST, Wish, parse
@@ -30,6 +31,7 @@ class Explorer:
         sources: the models; the first is the one that the second is compared with.
         shop: the tables.
         defaults: where the sliders begin, by input, where the models' signatures do not tell.
+        similar: one more model for the page of an item.
 
     Raises:
         ValueError: no model or more than two, two of one label, or one that cannot be asked.
@@ -40,12 +42,23 @@ class Explorer:
         sources: Sequence[Source],
         shop: Shop,
         defaults: Mapping[str, float] | None = None,
+        similar: Source | None = None,
     ) -> None:
         labels = [source.label for source in sources]
         if not 1 <= len(sources) <= MOST_MODELS or len(set(labels)) < len(labels):
             raise ValueError(f"the page shows one model or two different ones; got {labels}")
         self.sources, self.shop = list(sources), shop
-        self.offers = [offer_of(source, shop, defaults) for source in sources]
+        self.offers = [
+            with_found_defaults(source, offer_of(source, shop, defaults)) for source in sources
+        ]
+        if similar is not None and SIMILAR not in similar.signatures:
+            raise ValueError(
+                f"{similar.label}: similar items are asked of a signature 'similar'; this model "
+                f"has {sorted(similar.signatures)}; pass a retrieval model with item vectors"
+            )
+        # The item page asks the models shown, and one more where they cannot tell.
+        self.alike = [source for source in sources if SIMILAR in source.signatures]
+        self.alike += [similar] if similar is not None else []
         self.offer = merged(self.offers)
         self.columns = mixing_columns(shop.items)
 
@@ -121,7 +134,7 @@ class Explorer:
         facts: Mapping[str, Any],
     ) -> Answer:
         inputs = recommend_inputs(source.signatures[RECOMMEND], wish, history, facts)
-        return read_answer(source.ask(RECOMMEND, inputs), offer.parts)
+        return read_answer(source.ask(RECOMMEND, inputs), offer.parts, offer.details)
 
     def _entry(
         self,
@@ -133,9 +146,9 @@ class Explorer:
     ) -> dict[str, Any]:
         """One model's answer: ``rows``, ``fallback``, ``measures``, ``defaults`` and ``ignored``.
 
-        A row is a card of the item with ``score``, ``parts``, ``source``, and its place (from 1)
-        ``was`` in the list of the defaults and ``other`` in the other model's; 0 is "not there",
-        a missing key "not compared".
+        A row is a card of the item with ``score``, ``parts``, ``details``, ``source``, and its
+        place (from 1) ``was`` in the list of the defaults and ``other`` in the other model's; 0 is
+        "not there", a missing key "not compared".
         """
         by = wish.by or (self.columns[0] if self.columns else None)
         offer = self.offers[at]
@@ -169,7 +182,7 @@ class Explorer:
         return notes
 
     def item(self, item: str) -> dict[str, Any]:
-        """An item's attributes, and what each model finds similar.
+        """An item's attributes, and what each model that can tell finds similar.
 
         Raises:
             Unknown: no such item.
@@ -178,13 +191,11 @@ class Explorer:
         if about is None:
             raise Unknown(f"an item is one of the {len(self.shop.ids)} of the table; got {item!r}")
         similar = []
-        for source, offer in zip(self.sources, self.offers, strict=True):
-            entry: dict[str, Any] = {"label": source.label, "rows": None}
-            if offer.similar:
-                inputs = similar_inputs(source.signatures[SIMILAR], item, SIMILAR_K)
-                answer = read_answer(source.ask(SIMILAR, inputs), ())
-                entry["rows"] = [_row(self.shop, answer, i) for i in range(len(answer.items))]
-            similar.append(entry)
+        for source in self.alike:
+            inputs = similar_inputs(source.signatures[SIMILAR], item, SIMILAR_K)
+            answer = read_answer(source.ask(SIMILAR, inputs), ())
+            rows = [_row(self.shop, answer, i) for i in range(len(answer.items))]
+            similar.append({"label": source.label, "rows": rows})
         row = self.shop.row(item)
         events = 0 if row is None else int(self.shop.popularity[row])
         return {**self.shop.card(item), "about": about, "events": events, "similar": similar}
@@ -196,5 +207,6 @@ def _row(shop: Shop, answer: Answer, at: int) -> dict[str, Any]:
         card["title"] = answer.titles[at]
     card["score"] = float(answer.scores[at])
     card["parts"] = {name: float(values[at]) for name, values in answer.parts.items()}
+    card["details"] = {name: float(values[at]) for name, values in answer.details.items()}
     card["source"] = None if answer.sources is None else answer.sources[at]
     return card

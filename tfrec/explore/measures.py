@@ -13,8 +13,7 @@ from tfrec.explore.answer import Answer
 from tfrec.explore.shop import Shop
 from tfrec.schema import ITEM_ID
 
-CHANCES = ("p_purchase", "purchase")
-REVENUE = "revenue"
+P_PURCHASE, PURCHASE, REVENUE = "p_purchase", "purchase", "revenue"
 MIX_SHOWN = 6
 
 
@@ -23,9 +22,9 @@ def revenue(
 ) -> tuple[float, str] | None:
     """Expected revenue of showing the list, and how it was found; None where nothing tells.
 
-    Of the first of these that there is: the sum of chance of purchase times price, of the part
-    ``revenue``, or of the chance in the part ``purchase`` times price. A part of the score that
-    carries its weight is divided by it.
+    Of the first of these that there is: the sum of the output ``p_purchase`` times price, of the
+    part ``revenue``, or of the chance in the part ``purchase`` times price. A part of the score
+    that carries its weight is divided by it.
 
     Args:
         answer: the list.
@@ -34,13 +33,13 @@ def revenue(
     """
     price = np.nan_to_num(prices)
     priced = bool(np.isfinite(prices).any())
-    chance = answer.parts.get(CHANCES[0])
+    chance = answer.details.get(P_PURCHASE)
     if chance is not None and priced:
         return float(chance @ price), "sum of p_purchase x price"
     weighted = is_weighted(answer)
     for name, factor, how in (
         (REVENUE, None, "sum of the part revenue"),
-        (CHANCES[1], price, "sum of the part purchase x price"),
+        (PURCHASE, price, "sum of the part purchase x price"),
     ):
         part, weight = answer.parts.get(name), weights.get(name)
         if part is None or (factor is not None and not priced):

@@ -9,7 +9,8 @@
 | any other | a field; filled from the users table where it has that column |
 
 Of the outputs, ``item_id`` and ``score`` are needed; ``title``, ``source`` and ``fallback`` are
-shown where they are; every other float [batch, k] is a part of the score.
+shown where they are; ``part_<objective>`` is a part of the score; every other float [batch, k] is
+shown as a number beside the item.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Offer:
         inputs: names of all inputs of ``recommend``.
         knobs, choices, fields: see the classes.
         parts: outputs that are parts of the score.
+        details: other outputs with a number an item.
         similar: whether there is a signature ``similar``.
     """
 
@@ -100,6 +102,7 @@ class Offer:
     choices: tuple[Choice, ...]
     fields: tuple[Field, ...]
     parts: tuple[str, ...]
+    details: tuple[str, ...]
     similar: bool
 
 
@@ -146,30 +149,36 @@ def offer_of(source: Source, shop: Shop, defaults: Mapping[str, float] | None = 
                 kind = "texts" if rank == 2 else "text"
             of = "user" if name in shop.users.column_names else "context"
             fields.append(Field(name, kind, of))
-    parts = [n for n, s in found.outputs.items() if _is_part(n, s)]
+    numbers = [n for n, s in found.outputs.items() if _is_number_an_item(n, s)]
     return Offer(
         frozenset(found.inputs),
         tuple(knobs),
         tuple(choices),
         tuple(fields),
-        tuple(parts),
+        tuple(n for n in numbers if n.startswith(PART)),
+        tuple(n for n in numbers if not n.startswith(PART)),
         SIMILAR in source.signatures,
     )
 
 
-def _is_part(name: str, spec: Any) -> bool:
+def _is_number_an_item(name: str, spec: Any) -> bool:
     flat = spec.shape is not None and len(spec.shape) != 2
     return name not in OWN_OUTPUTS and spec.dtype.startswith("float") and not flat
 
 
 def _knob(name: str, default: np.ndarray | None, defaults: Mapping[str, float]) -> Knob:
-    label = name.removeprefix(WEIGHT)
     own = None if default is None or not np.size(default) else float(np.ravel(default)[0])
     if own is None or not np.isfinite(own):  # NaN stands for "as the model is configured"
         own = defaults.get(name)
+    return slider(name, own)
+
+
+def slider(name: str, default: float | None) -> Knob:
+    """The slider of an input; a weight's reaches from 0 to four times its default."""
     if name == TRADE_OFF:
-        return Knob(name, "trade-off", "trade_off", own, 1.0)
-    return Knob(name, label, "weight", own, 4 * abs(own) if own else 4.0)
+        return Knob(name, "trade-off", "trade_off", default, 1.0)
+    high = 4 * abs(default) if default else 4.0
+    return Knob(name, name.removeprefix(WEIGHT), "weight", default, high)
 
 
 def merged(offers: list[Offer]) -> Offer:
@@ -188,5 +197,6 @@ def merged(offers: list[Offer]) -> Offer:
         together("choices"),
         together("fields"),
         together("parts"),
+        together("details"),
         any(offer.similar for offer in offers),
     )

@@ -71,16 +71,23 @@ function search(id, place, path, show, choose) {
   const take = (one) => { close(); choose(one, input); };
   async function look() {
     const mine = ++asked;
+    input.setAttribute("aria-busy", "true");
     try {
       const answer = await ask(path + encodeURIComponent(input.value));
-      if (mine !== asked || document.activeElement !== input) return;
+      if (mine !== asked) return;
+      input.removeAttribute("aria-busy");
+      if (document.activeElement !== input) return;
+      const marked = at >= 0 ? JSON.stringify(found[at]) : null;
       found = answer;
       list.replaceChildren(...found.map((one, i) => el("li", {
         role: "option", id: `${id}-${i}`, "aria-selected": "false",
         onmousedown: (event) => { event.preventDefault(); take(one); },
       }, ...show(one))));
-      list.hidden = !found.length; at = -1;
+      list.hidden = !found.length;
       input.setAttribute("aria-expanded", String(!!found.length));
+      // An answer that comes late does not take away what is marked already.
+      at = marked === null ? -1 : found.findIndex((one) => JSON.stringify(one) === marked);
+      if (at >= 0) mark(at); else input.removeAttribute("aria-activedescendant");
     } catch (error) { fail(error); }
   }
   input.addEventListener("input", look);
@@ -119,7 +126,7 @@ function build() {
   for (const knob of offer.knobs) {
     const turn = (event) => { for (const id of ["r-", "n-"]) if (event.target.id !== id + knob.name) $(id + knob.name).value = event.target.value; set(knob.name, event.target.value, { wait: 60 }); };
     const step = knob.high / 100, id = knob.name;
-    const own = knob.default === null ? "as the model is set" : "default " + number(knob.default);
+    const own = knob.default === null ? "as the model is set; move it to change" : "default " + number(knob.default);
     $("knobs").append(el("div", { class: "knob" },
       el("div", { class: "line" }, el("label", { for: "r-" + id }, knob.label),
         el("input", { id: "n-" + id, type: "number", step: "any", "aria-label": knob.label + ", as a number", placeholder: "own", oninput: turn })),
@@ -171,7 +178,8 @@ function paint() {
   for (const knob of offer.knobs) {
     const value = wish.get(knob.name) ?? (knob.default === null ? "" : String(knob.default));
     put($("n-" + knob.name), value);
-    put($("r-" + knob.name), value === "" ? 0 : value);
+    put($("r-" + knob.name), value === "" ? knob.high / 2 : value);
+    $("r-" + knob.name).classList.toggle("unset", value === "");
   }
   for (const choice of offer.choices) {
     const box = $("c-" + choice.name), on = wish.getAll(choice.name), listed = choice.values.map(([v]) => v);
@@ -222,7 +230,7 @@ function draw(answer) {
   }));
   const first = answer.models[0], ms = answer.models.map((m) => number(m.ms, 2)).join(" and ");
   const shared = answer.overlap ? `; ${answer.overlap.shared} in both lists (Jaccard ${number(answer.overlap.jaccard, 2)})` +
-    (answer.overlap.mean_move === null ? "" : `, ${number(answer.overlap.mean_move, 2)} places apart on average`) : "";
+    (answer.overlap.mean_move === null ? "" : `, on average ${number(answer.overlap.mean_move, 2)} places apart`) : "";
   say(`${first.rows.length} items in ${ms} ms${shared}`);
 }
 
@@ -246,7 +254,7 @@ function moved(row, place) {
 }
 
 function draw_row(row, i, most, two) {
-  const parts = Object.entries(row.parts), place = i + 1;
+  const parts = Object.entries(row.parts), place = i + 1, details = Object.entries(row.details);
   const told = parts.map(([name, value]) => `${name} ${number(value)}`).join(", ");
   const elsewhere = two && row.other !== undefined ? el("span", { class: "badge" + (row.other ? "" : " up") }, row.other === 0 ? "only here" : row.other === place ? "same place" : `there at ${row.other}`) : null;
   const bar = parts.length ? el("div", { class: "bar", role: "img", "aria-label": told, title: told }, parts.map(([name, value]) => {
@@ -256,7 +264,7 @@ function draw_row(row, i, most, two) {
   })) : null;
   return el("li", { class: "row" + (row.image ? "" : " plain"), "data-item": row.item_id }, el("span", { class: "place" }, String(place)), thumb(row),
     el("div", { class: "what" }, el("a", { href: link(row.item_id) }, row.title),
-      el("div", { class: "sub" }, el("span", {}, row.item_id), row.price !== undefined ? el("span", {}, money(row.price)) : null, row.source ? el("span", { class: "source" }, `from ${row.source}`) : null, moved(row, place), elsewhere), bar),
+      el("div", { class: "sub" }, el("span", {}, row.item_id), row.price !== undefined ? el("span", {}, money(row.price)) : null, ...details.map(([name, value]) => el("span", {}, `${name} ${number(value)}`)), row.source ? el("span", { class: "source" }, `from ${row.source}`) : null, moved(row, place), elsewhere), bar),
     el("div", { class: "side" }, el("div", { title: "score" }, number(row.score)), offer.inputs.includes("exclude") && two !== null ? el("button", { type: "button", "aria-label": `block ${row.title}`,
       onclick: () => set("exclude", [...wish.getAll("exclude"), row.item_id], { remember: true }) }, "block") : null));
 }
@@ -286,13 +294,15 @@ async function show_item(id) {
     $("lists").replaceChildren(el("section", { class: "list" }, el("h2", {}, item.title), el("div", { class: "hero" }, image, facts({ item_id: item.item_id, events: item.events, ...item.about })),
       el("p", {}, el("a", { href: back }, "Back to the list"), " · ", el("a", { href: "/?" + start }, "What follows this item? (a history of it alone)"))),
     ...item.similar.map((model) => el("section", { class: "list", "aria-label": `similar by ${model.label}` }, el("h2", {}, `Similar by ${model.label}`),
-      model.rows ? el("ol", { class: "rows" }, model.rows.map((row, i) => draw_row(row, i, 1, null))) : el("p", { class: "quiet" }, "This model has no signature 'similar'."))));
+      el("ol", { class: "rows" }, model.rows.map((row, i) => draw_row(row, i, 1, null))))),
+    item.similar.length ? "" : el("p", { class: "note" }, "No model here has a signature 'similar'; start with --similar and a retrieval model."));
   } catch (error) { fail(error); }
 }
 
 if (location.pathname.startsWith("/item/")) show_item(decodeURIComponent(location.pathname.slice(6)));
 else {
   addEventListener("popstate", () => { wish = new URLSearchParams(location.search); refresh(); });
+  if (matchMedia("(max-width: 46em)").matches) $("more").open = false;  // the list comes first on a phone
   build();
   refresh();
 }
