@@ -71,7 +71,7 @@ def preprocessing_fn(
         others = {name: values for name, values in inputs.items() if name not in images}
         outputs = encode(others, features, TftAnalyzer(), history_length)
         # Examples hold no uint8: prepared images stay bytes until they are read.
-        for name in images & set(inputs):
+        for name in sorted(images & set(inputs)):
             outputs[name] = dense_strings(inputs[name], None)
         for name, dtype in (passed or {}).items():
             values = inputs[name]
