@@ -35,8 +35,11 @@ EXCLUDE, K, SCORE, TITLE = "exclude", "k", "score", "title"
 DEFAULT_K = 10  # list length of ``recommend_examples``
 BLOCK = 65_536  # items whose vectors are asked for at a time
 
-# Signatures that speak of the items of the model inside: gone when the items are others.
+# Signatures that the index answers itself.
 OWN = ("recommend", "recommend_examples", "serving_default", "score", "similar", ITEM_VECTOR)
+# Would grow the catalogue of the model inside, which the index would not notice.
+GROWING = ("item_rows",)
+# Signatures that speak of users alone: kept when the items are others.
 SAME_USERS = (QUERY_VECTOR, QUERY_EXAMPLES, "embed_user")
 
 
@@ -45,7 +48,8 @@ class IndexedRetrieval(tf.Module):
 
     Signatures, as docs/architecture.md has them: ``recommend`` (= ``serving_default``),
     ``recommend_examples``, ``score`` (the inner product), ``similar`` (cosine of the indexed
-    vectors), ``item_vector``; the others are those of the model inside.
+    vectors), ``item_vector``; the others are those of the model inside, but for
+    ``item_rows``, which grows a catalogue: an index is refreshed in its place.
 
     Args:
         base: what keeps the resources of the model inside alive.
@@ -151,7 +155,7 @@ class IndexedRetrieval(tf.Module):
             ITEM_VECTOR: trace(self.item_vector, item_id=items),
         }
         for name, call in self.calls.items():
-            if name not in traced:
+            if name not in traced and name in specs:
                 traced[name] = trace(_passed(call), **specs[name])
         return traced
 
@@ -184,7 +188,8 @@ class Loaded:
         self.indexed = hasattr(module, "samples")
         # The resources of an indexed model's inside, without its old index.
         self.base = module.base if self.indexed else module
-        self.calls: dict[str, Any] = dict(module.calls) if self.indexed else signatures
+        calls: dict[str, Any] = dict(module.calls) if self.indexed else signatures
+        self.calls = {n: call for n, call in calls.items() if n not in (*OWN, *GROWING)}
         self.specs = {
             name: dict(signatures[name].structured_input_signature[1]) for name in signatures
         }
