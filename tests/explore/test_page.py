@@ -186,7 +186,7 @@ def test_a_typed_history_and_diversity(one: Page, shop: Shop) -> None:
     field.send_keys(Keys.ARROW_DOWN, Keys.ENTER)
     one.until(lambda: one.wish() == {"history": ["i9"]})
     assert shop.title("i9") in one.find("#history-chips").text
-    Select(one.find("#by")).select_by_value("style")
+    Select(one.find("#by")).select_by_visible_text("style")
     one.until(lambda: "Diversity by style" in one.find("[data-measure=diversity]").text)
 
 

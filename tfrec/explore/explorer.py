@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tfrec.explore.answer import Answer, read_answer
 from tfrec.explore.inputs import recommend_inputs, similar_inputs
-from tfrec.explore.measures import measure, mixing_columns, overlap
-from tfrec.explore.offer import RECOMMEND, SIMILAR, WEIGHT, Offer, merged, offer_of
+from tfrec.explore.measures import REVENUE, measure, mixing_columns, overlap
+from tfrec.explore.offer import RECOMMEND, SIMILAR, WEIGHT, merged, offer_of
 from tfrec.explore.probe import with_found_defaults
 from tfrec.explore.shop import Shop
 from tfrec.explore.source import Source
@@ -18,6 +18,8 @@ from tfrec.explore.wish import DEFAULT_K, MOST, Wish, parse
 
 MOST_MODELS = 2
 SIMILAR_K = 12
+TINY = 1e-12
+REVENUE_WEIGHT = WEIGHT + REVENUE
 
 
 class Unknown(LookupError):
@@ -109,12 +111,11 @@ class Explorer:
         )
         facts = self.shop.facts(wish.user)
         answers, base, seconds = [], [], []
-        for source, offer in zip(self.sources, self.offers, strict=True):
+        for at in range(len(self.sources)):
             started = time.perf_counter()
-            answers.append(self._ask(source, offer, wish, history, facts))
+            answers.append(self._ask(at, wish, history, facts))
             seconds.append(time.perf_counter() - started)
-            plain = self._ask(source, offer, wish.plain(), history, facts) if wish.turned else None
-            base.append(plain)
+            base.append(self._ask(at, wish.plain(), history, facts) if wish.turned else None)
         entries = []
         for at, source in enumerate(self.sources):
             other = answers[1 - at].items if len(answers) == MOST_MODELS else None
@@ -125,16 +126,23 @@ class Explorer:
             out["overlap"] = overlap(answers[0].items, answers[1].items)
         return out
 
-    def _ask(
-        self,
-        source: Source,
-        offer: Offer,
-        wish: Wish,
-        history: Sequence[str],
-        facts: Mapping[str, Any],
-    ) -> Answer:
+    def _ask(self, at: int, wish: Wish, history: Sequence[str], facts: Mapping[str, Any]) -> Answer:
+        source, offer = self.sources[at], self.offers[at]
+        if REVENUE_WEIGHT in offer.inputs and self._weights(at, wish)[REVENUE] == TINY:
+            wish = replace(wish, knobs={**wish.knobs, REVENUE_WEIGHT: TINY})
         inputs = recommend_inputs(source.signatures[RECOMMEND], wish, history, facts)
         return read_answer(source.ask(RECOMMEND, inputs), offer.parts, offer.details)
+
+    def _weights(self, at: int, wish: Wish) -> dict[str, float | None]:
+        """The weights in force by objective, None where not known; that of revenue is never 0.
+
+        Its part carries its weight: at ``TINY`` it moves no item, and still tells the revenue.
+        """
+        found = {k.name: wish.knobs.get(k.name, k.default) for k in self.offers[at].knobs}
+        weights = {name.removeprefix(WEIGHT): value for name, value in found.items()}
+        if weights.get(REVENUE) == 0:
+            weights[REVENUE] = TINY
+        return weights
 
     def _entry(
         self,
@@ -152,8 +160,7 @@ class Explorer:
         """
         by = wish.by or (self.columns[0] if self.columns else None)
         offer = self.offers[at]
-        configured = {k.name.removeprefix(WEIGHT): k.default for k in offer.knobs}
-        weights = {**configured, **{n.removeprefix(WEIGHT): v for n, v in wish.knobs.items()}}
+        weights, configured = self._weights(at, wish), self._weights(at, wish.plain())
         asked = [*wish.knobs, *wish.among, *wish.fields]
         rows = [_row(self.shop, answer, i) for i in range(len(answer.items))]
         for name, items in (("was", None if plain is None else plain.items), ("other", other)):
