@@ -21,7 +21,8 @@ from tfrec.rerank import rerank
 from tfrec.rerank.utility import expected_value
 
 TRADE_OFF = "trade_off"  # the setting beside the goals' weights
-BLOCK = 512  # users a step
+BLOCK = 512  # most users a step
+BYTES = 128 << 20  # most bytes of candidates' vectors a step
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,10 @@ class Tradeoffs:
         make = self._lists(tuple(sorted(weights)))
         trade_off = tf.constant(setting.get(TRADE_OFF, 0.0), tf.float32)
         out = []
-        for start in range(0, len(self.hits), BLOCK):
-            here = slice(start, start + BLOCK)
+        width = 4 * self.hits.shape[1] * self._dim
+        size = max(1, min(BLOCK, BYTES // max(width, 1)))
+        for start in range(0, len(self.hits), size):
+            here = slice(start, start + size)
             items = self.candidates.items[here]
             vectors = np.zeros((*items.shape, 1), np.float32)
             if self.method != "none" and self.vectors is not None:
