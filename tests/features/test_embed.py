@@ -52,3 +52,10 @@ def test_tables_are_named_by_their_vocabulary() -> None:
     assert set(tables) == {ITEM_ID, "genre"}
     assert [tuple(v.shape) for v in tables[ITEM_ID]] == [(6, 4), (6,)]
     assert made.id_known.numpy().tolist() == [0, 1, 1, 1, 0, 0]
+
+
+def test_a_value_that_training_never_met_says_nothing() -> None:
+    made = layer()
+    nothing = rows(made, [0], genre=0)
+    np.testing.assert_array_equal(rows(made, [0], genre=3), nothing)  # the hashed tail
+    assert np.abs(rows(made, [0], genre=1) - nothing).max() > 1e-3

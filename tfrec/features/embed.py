@@ -24,6 +24,25 @@ def masked_mean(vectors: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     return total / tf.maximum(tf.reduce_sum(weight, axis=-2), 1.0)
 
 
+class _SilentTail(tf.keras.initializers.Initializer):
+    """Normal values, but zeros for padding and the hashed tail.
+
+    A value that training never met says nothing then, instead of something at random; where the
+    tail does occur in training (``min_count``, ``max_vocabulary``) it learns from there.
+    """
+
+    def __init__(self, stddev: float, tail: int) -> None:
+        self.stddev, self.tail = stddev, tail
+
+    def __call__(
+        self, shape: Sequence[int], dtype: tf.DType | None = None, **kwargs: object
+    ) -> tf.Tensor:
+        rows = tf.range(shape[0])
+        kept = (rows > 0) & (rows < shape[0] - self.tail)
+        values = tf.random.normal(shape, stddev=self.stddev, dtype=dtype or tf.float32)
+        return values * tf.cast(kept, values.dtype)[:, tf.newaxis]
+
+
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Sums the projections of all features of one side.
 
@@ -105,7 +124,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 self._tables[feature.name] = self.add_weight(
                     name=f"{feature.name}_table",
                     shape=[self._size[feature.name], width],
-                    initializer=tf.keras.initializers.RandomNormal(stddev=width**-0.5),
+                    initializer=_SilentTail(width**-0.5, feature.oov_buckets),
                 )
             if feature.kind == "id":
                 self.id_known = self.add_weight(
