@@ -257,7 +257,7 @@ def synthetic(results: Results, seeds: int, quick: bool, folder: Path) -> None:
                 "format": "synthetic",
                 "rows": 20_000 if quick else 60_000,
                 "users_count": 800 if quick else 2_000,
-                "items_count": 600 if quick else 1_000,
+                "items_count": 600 if quick else 2_000,
                 "seed": 1,
             },
         }
@@ -297,7 +297,7 @@ def synthetic(results: Results, seeds: int, quick: bool, folder: Path) -> None:
     )
     titles = ["", *(by_id[i] for i in data.item_ids[1:])]
     record(results, "bm25", bm25(titles, queries, questions, data), protocol, None, "title")
-    train = TrainConfig(epochs=4 if quick else 15, batch_size=32, learning_rate=0.003, patience=4)
+    train = TrainConfig(epochs=10 if quick else 20, batch_size=16, learning_rate=0.003, patience=4)
     user = {"dim": 64, "history_length": 50, "history_encoder": "mean", "temperature": 0.1}
     user |= {"use_user_id": False, "dropout": 0.2}
     for seed in range(seeds):
