@@ -130,7 +130,8 @@ def offer_of(source: Source, shop: Shop, defaults: Mapping[str, float] | None = 
             f"{sorted(found.outputs)}"
         )
     knobs, choices, fields = [], [], []
-    for name, spec in found.inputs.items():
+    # A signature has no order of its own, and that of a server changes from start to start.
+    for name, spec in sorted(found.inputs.items()):
         number = spec.dtype.startswith(("float", "int"))
         rank = None if spec.shape is None else len(spec.shape)
         if name in OWN_INPUTS:
@@ -149,10 +150,10 @@ def offer_of(source: Source, shop: Shop, defaults: Mapping[str, float] | None = 
                 kind = "texts" if rank == 2 else "text"
             of = "user" if name in shop.users.column_names else "context"
             fields.append(Field(name, kind, of))
-    numbers = [n for n, s in found.outputs.items() if _is_number_an_item(n, s)]
+    numbers = [n for n, s in sorted(found.outputs.items()) if _is_number_an_item(n, s)]
     return Offer(
         frozenset(found.inputs),
-        tuple(knobs),
+        tuple(sorted(knobs, key=lambda knob: knob.kind == "trade_off")),
         tuple(choices),
         tuple(fields),
         tuple(n for n in numbers if n.startswith(PART)),
