@@ -40,7 +40,7 @@ def write_models(folder: Path, name: str = "two_tower", **params: Any) -> None:
     tf.keras.utils.set_random_seed(3)
     given = {"dim": 8, "history_length": 8} if name == "two_tower" else params
     model = build(name, data, given)
-    titles = title_table(data.item_ids, {"i3": "Third thing"})
+    titles = title_table(list(data.item_ids), {"i3": "Third thing"})
     export_retrieval(model, data, encoder, folder / "retrieval", titles)
     export_ranking(build_ranker(config().ranking, data), data, encoder, folder / "ranking")
 
