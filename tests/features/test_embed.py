@@ -59,3 +59,19 @@ def test_a_value_that_training_never_met_says_nothing() -> None:
     nothing = rows(made, [0], genre=0)
     np.testing.assert_array_equal(rows(made, [0], genre=3), nothing)  # the hashed tail
     assert np.abs(rows(made, [0], genre=1) - nothing).max() > 1e-3
+
+
+def test_the_absence_of_a_number_says_nothing_until_it_is_met() -> None:
+    price = Feature(name="price", role="item", kind="numeric")
+    made = FeatureEmbedding([price], {}, 4)
+
+    def vector(value: float, bucket: int) -> np.ndarray:
+        inputs = {"price": tf.constant([value]), "price_bucket": tf.constant([bucket], tf.int64)}
+        return made(inputs).numpy()[0]
+
+    np.testing.assert_array_equal(vector(0.0, 0), 0.0)
+    np.testing.assert_array_equal(vector(0.0, 3), 0.0)  # the mean
+    kernel = made._projections["price"].kernel
+    np.testing.assert_allclose(vector(2.0, 3), 2 * kernel[0] + 4 * kernel[1], atol=1e-6)
+    kernel.assign(tf.ones_like(kernel))
+    np.testing.assert_array_equal(vector(0.0, 0), 1.0)  # what training learned of missing prices

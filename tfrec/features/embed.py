@@ -43,11 +43,36 @@ class _SilentTail(tf.keras.initializers.Initializer):
         return values * tf.cast(kept, values.dtype)[:, tf.newaxis]
 
 
+class _SilentAbsence(tf.keras.initializers.Initializer):
+    """Of a number's kernel [3, dim]: the row of its absence is zero until training meets one.
+
+    A flag of presence would be a bias that every trained row has and a row without the number
+    lacks: it would land far from all others, for no reason in the data.
+    """
+
+    def __init__(self, others: tf.keras.initializers.Initializer) -> None:
+        self.others = others
+
+    def __call__(
+        self, shape: Sequence[int], dtype: tf.DType | None = None, **kwargs: object
+    ) -> tf.Tensor:
+        values = self.others(shape, dtype=dtype or tf.float32)
+        return values * tf.constant([[1.0], [1.0], [0.0]], values.dtype)
+
+
+def _projection(feature: Feature, stddev: float | None) -> tf.keras.initializers.Initializer:
+    """First values of a feature's projection."""
+    first: tf.keras.initializers.Initializer = tf.keras.initializers.GlorotUniform()
+    if stddev is not None:
+        first = tf.keras.initializers.RandomNormal(stddev=stddev)
+    return _SilentAbsence(first) if feature.kind == "numeric" else first
+
+
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Sums the projections of all features of one side.
 
     Each lookup feature has a table of width ``feature.dim`` (values of a row averaged), each number
-    enters as itself, its square and its presence, each vector as it is, each image by an
+    enters as itself, its square and its absence, each vector as it is, each image by an
     ``ImageEncoder``; all are projected to ``dim`` and added. A sum, not a concatenation: a feature
     can be left out, or be missing for a row, without changing the scale of the rest.
 
@@ -137,9 +162,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 self._projections[feature.name] = tf.keras.layers.Dense(
                     self.dim,
                     use_bias=False,
-                    kernel_initializer="glorot_uniform"
-                    if self._stddev is None
-                    else tf.keras.initializers.RandomNormal(stddev=self._stddev),
+                    kernel_initializer=_projection(feature, self._stddev),
                     name=f"{feature.name}_projection",
                 )
         super().build(input_shape)
@@ -192,10 +215,10 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             else:
                 vectors *= tf.cast(values > 0, tf.float32)[..., tf.newaxis]
         elif feature.kind == "numeric":
-            present = tf.cast(inputs[f"{feature.name}_bucket"] > 0, tf.float32)
+            absent = tf.cast(tf.equal(inputs[f"{feature.name}_bucket"], 0), tf.float32)
             # Changes nothing but numbers of transform ``none``, which come as they are.
             bounded = tf.clip_by_value(values, -feature.clip, feature.clip)
-            vectors = tf.stack([bounded, tf.square(bounded), present], axis=-1)
+            vectors = tf.stack([bounded, tf.square(bounded), absent], axis=-1)
         else:
             vectors = values
         return self._projections[feature.name](vectors)
