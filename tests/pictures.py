@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,14 @@ from tfrec.features.image_prepare import prepare_items
 from tfrec.schema import FeatureTable
 
 SIDE = 8
-LOOK = {"name": "look", "role": "item", "kind": "image", "dim": 4, "height": SIDE, "width": SIDE}
+LOOK: dict[str, Any] = {
+    "name": "look",
+    "role": "item",
+    "kind": "image",
+    "dim": 4,
+    "height": SIDE,
+    "width": SIDE,
+}
 COLOURS = np.array([[220, 40, 40], [40, 40, 220]], np.uint8)
 
 
@@ -64,7 +72,7 @@ def shop(
         users, items = zip(*pairs, strict=True)
         splits[split] = pa.table({"user_id": users, "item_id": items, "timestamp": times})
     users_table = pa.table({"user_id": [f"u{u}" for u in range(n_users)]})
-    features = FeatureTable(features=[{**LOOK, **feature}])
+    features = FeatureTable.model_validate({"features": [{**LOOK, **feature}]})
     prepared, _ = prepare_items(items_with_looks(n_items, lacking), features, folder / "images")
     encoder = fit_encoder(splits["train"], users_table, prepared, features, folder / "s", 8)
     return retrieval_data(splits, users_table, prepared, encoder), encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from tfrec.features.image_cnn import ImageEncoder, no_image
 from tfrec.features.image_frozen import pool_images
 from tfrec.schema import APPLICATION_WIDTHS, Feature
 
-FROZEN = {"application": "MobileNetV2", "weights": "random", "height": 32, "width": 32}
+FROZEN: dict[str, Any] = {
+    "application": "MobileNetV2",
+    "weights": "random",
+    "height": 32,
+    "width": 32,
+}
 PIXELS = np.stack([picture(i % 2, i) for i in range(6)])
 
 

@@ -25,7 +25,7 @@ from tfrec.schema import FeatureTable
 
 
 def table(**changed: object) -> FeatureTable:
-    return FeatureTable(features=[{**LOOK, **changed}])
+    return FeatureTable.model_validate({"features": [{**LOOK, **changed}]})
 
 
 def damaged(n: int = 30) -> pa.Table:

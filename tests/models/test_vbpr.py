@@ -120,7 +120,9 @@ def test_brought_vectors_are_centred_and_scaled() -> None:
     data = checkerboard(20)
     vectors = np.random.default_rng(0).normal(3.0, 5.0, (22, 6)).astype(np.float32)
     vectors[[0, 7, 21]] = 0.0
-    table = FeatureTable(features=[{"name": "v", "role": "item", "kind": "embedding", "dim": 6}])
+    table = FeatureTable.model_validate(
+        {"features": [{"name": "v", "role": "item", "kind": "embedding", "dim": 6}]}
+    )
     data = replace(data, features=table, items={**data.items, "v": vectors})
     found = Looks(data, None).known(tf.range(21, dtype=tf.int64)).numpy()
     there = np.r_[1:7, 8:21]
