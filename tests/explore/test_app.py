@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
+import uvicorn
+from typer.testing import CliRunner
 
 from tests.explore.conftest import serving
 from tests.explore.fake import FakeRecommender, FakeRetrieval
+from tfrec import cli
 from tfrec.data.tables import Tables
 from tfrec.explore.explorer import Explorer
 from tfrec.explore.shop import Shop
@@ -131,3 +137,48 @@ def test_searches_user_and_item(url: str, shop: Shop) -> None:
     assert item["about"]["category"]
     assert all(row["item_id"] != "i9" for row in item["similar"][0]["rows"])
     assert get(url, "/api/users", q="x" * 300).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "told", "other_names"),
+    [
+        ("127.0.0.1", "Only this machine can open it", False),
+        ("0.0.0.0", "Careful: whoever reaches 0.0.0.0 sees users", True),
+    ],
+)
+def test_the_command_says_where_it_is_and_who_can_come(
+    monkeypatch: pytest.MonkeyPatch,
+    tables: Tables,
+    folder: Path,
+    host: str,
+    told: str,
+    other_names: bool,
+) -> None:
+    """The whole command, but for the loading of a model and the endless loop at its end."""
+    seen: dict[str, Any] = {}
+
+    class Once(uvicorn.Server):
+        def run(self, sockets: Any = None) -> None:
+            """Serves one request under a foreign name, then ends."""
+            thread = threading.Thread(target=super().run, kwargs={"sockets": sockets})
+            thread.start()
+            while not self.started:
+                time.sleep(0.01)
+            url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/api/about"
+            answer = requests.get(url, headers={"host": "elsewhere.example"}, timeout=20)
+            seen.update(url=url, status=answer.status_code)
+            self.should_exit = True
+            thread.join(20)
+
+    monkeypatch.setattr(
+        "tfrec.explore.source.SavedModelSource", lambda path: FakeRecommender(tables, str(path))
+    )
+    monkeypatch.setattr("uvicorn.Server", Once)
+    words = ["explore", "--model", "m/1", "--data", str(folder), "--port", "0", "--host", host]
+    result = CliRunner().invoke(cli.app, words)
+    printed = " ".join(result.output.split())
+    assert result.exit_code == 0, printed
+    assert told in printed
+    assert f":{seen['url'].split(':')[2].split('/')[0]}" in printed
+    # Under another name only a page that is open to others answers.
+    assert seen["status"] == (200 if other_names else 400)
