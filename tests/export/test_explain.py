@@ -27,7 +27,10 @@ FEATURES = FeatureTable(
 
 
 def planted(users: int = 40, items: int = 24) -> Tables:
-    """Users of a group have items of its kind alone; half the users have tea and then milk."""
+    """Users of a group have items of its kind alone; half the users have tea and then milk.
+
+    The user ``fresh`` and the items ``new even`` and ``new odd`` have attributes and no event.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for user in range(users):
@@ -36,7 +39,7 @@ def planted(users: int = 40, items: int = 24) -> Tables:
         mine += ["tea", "milk"] if user < users // 2 else []
         rows += [(f"u{user}", item, t) for t, item in enumerate(mine)]
     user_ids, item_ids, times = (list(column) for column in zip(*rows, strict=True))
-    names = [*(f"i{i}" for i in range(items)), "tea", "milk"]
+    names = [*(f"i{i}" for i in range(items)), "tea", "milk", "new even", "new odd"]
     return Tables(
         pa.table(
             {
@@ -49,15 +52,15 @@ def planted(users: int = 40, items: int = 24) -> Tables:
         ),
         pa.table(
             {
-                "user_id": [f"u{u}" for u in range(users)],
-                "group": [f"g{u % 2}" for u in range(users)],
+                "user_id": [*(f"u{u}" for u in range(users)), "fresh"],
+                "group": [*(f"g{u % 2}" for u in range(users)), "g0"],
             }
         ),
         pa.table(
             {
                 "item_id": names,
                 "title": [f"The {n}" for n in names],
-                "kind": [*(f"k{i % 2}" for i in range(items)), None, None],
+                "kind": [*(f"k{i % 2}" for i in range(items)), None, None, "k0", "k1"],
             }
         ),
     )
@@ -131,11 +134,12 @@ def test_the_command_prints_the_cause(linear) -> None:  # type: ignore[no-untype
 
 
 def test_attributes_that_decide_are_named(tmp_path: Path) -> None:
+    """Of a user and items without events nothing but the attributes can speak."""
     train = TrainConfig(epochs=25, batch_size=200, learning_rate=0.03, patience=0)
     params = {"factors": 4, "id_dropout": 0.5, "l2": 0.001, "history_length": 4}
     _, _, tables = exported("gmf", {**params, "fold_in_steps": 2}, train, tmp_path)
     explainer = Explainer(tmp_path / "model", tables)
-    right, wrong = explainer.explain("u2", "i4"), explainer.explain("u2", "i5")
+    right, wrong = explainer.explain("fresh", "new even"), explainer.explain("fresh", "new odd")
     assert right.score > wrong.score
     (mine,) = [c for c in right.of("user") if c.name == "group"]
     (kind,) = right.of("item")
