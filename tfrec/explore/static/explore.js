@@ -61,7 +61,12 @@ function search(id, place, path, show, choose) {
     "aria-controls": list.id, spellcheck: "false", placeholder: id === "user" ? "id, or a part of it" : "words of a title",
   });
   let found = [], at = -1, asked = 0;
-  const close = () => { list.hidden = true; input.setAttribute("aria-expanded", "false"); input.removeAttribute("aria-activedescendant"); at = -1; };
+  const close = () => {
+    list.hidden = true;
+    at = -1;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  };
   const mark = (to) => {
     at = (to + found.length) % found.length;
     [...list.children].forEach((li, i) => li.setAttribute("aria-selected", i === at));
@@ -97,7 +102,11 @@ function search(id, place, path, show, choose) {
     if (event.key === "ArrowDown" && found.length) { event.preventDefault(); list.hidden ? look() : mark(at + 1); }
     else if (event.key === "ArrowUp" && found.length) { event.preventDefault(); mark(at - 1); }
     else if (event.key === "Escape") close();
-    else if (event.key === "Enter") { event.preventDefault(); at >= 0 && !list.hidden ? take(found[at]) : choose(null, input); close(); }
+    else if (event.key === "Enter") {
+      event.preventDefault();
+      if (at >= 0 && !list.hidden) take(found[at]); else choose(null, input);
+      close();
+    }
   });
   place.append(input, list);
 }
@@ -110,7 +119,12 @@ function build() {
     (one, input) => { input.value = one ? one.user_id : input.value.trim(); set("user_id", input.value, { remember: true }); });
   search("history", $("history-field"), "/api/items?q=",
     (one) => [el("span", {}, one.title), el("span", { class: "quiet" }, one.item_id)],
-    (one, input) => { if (!one) return; titles[one.item_id] = one.title; input.value = ""; set("history", [...wish.getAll("history"), one.item_id], { remember: true }); });
+    (one, input) => {
+      if (!one) return;
+      titles[one.item_id] = one.title;
+      input.value = "";
+      set("history", [...wish.getAll("history"), one.item_id], { remember: true });
+    });
   $("history-field").hidden = !offer.inputs.includes("history");
   for (const field of offer.fields) {
     if (field.kind === "vector") continue;
@@ -124,7 +138,11 @@ function build() {
   if ($("by")) $("by").addEventListener("change", (e) => set("by", e.target.value));
   $("knobs").hidden = !offer.knobs.length;
   for (const knob of offer.knobs) {
-    const turn = (event) => { for (const id of ["r-", "n-"]) if (event.target.id !== id + knob.name) $(id + knob.name).value = event.target.value; set(knob.name, event.target.value, { wait: 60 }); };
+    const turn = (event) => {
+      const twin = event.target.id.startsWith("r-") ? "n-" : "r-";
+      $(twin + knob.name).value = event.target.value;
+      set(knob.name, event.target.value, { wait: 60 });
+    };
     const step = knob.high / 100, id = knob.name;
     const own = knob.default === null ? "as the model is set; move it to change" : "default " + number(knob.default);
     $("knobs").append(el("div", { class: "knob" },
@@ -212,7 +230,11 @@ async function refresh() {
 
 const link = (id) => `/item/${encodeURIComponent(id)}${String(wish) ? "?" + wish : ""}`;
 // The name stands beside it, so the image itself says nothing to a screen reader.
-const thumb = (row) => row.image ? el("img", { class: "thumb", src: "/image/" + encodeURIComponent(row.item_id), alt: "", loading: "lazy", onerror: (e) => { e.target.style.visibility = "hidden"; } }) : null;
+function thumb(row) {
+  const hide = (event) => { event.target.style.visibility = "hidden"; };
+  const src = "/image/" + encodeURIComponent(row.item_id);
+  return row.image ? el("img", { class: "thumb", src, alt: "", loading: "lazy", onerror: hide }) : null;
+}
 
 function draw(answer) {
   const two = answer.models.length > 1;
@@ -224,7 +246,7 @@ function draw(answer) {
     const most = Math.max(...model.rows.map(total), 1e-12);
     const empty = model.rows.length ? null : el("p", { class: "note" }, "Nothing is left under these rules.");
     return el("section", { class: "list", "aria-label": `recommended by ${model.label}` }, el("h2", {}, two ? model.label : "Recommended"),
-      model.fallback ? el("p", { class: "fallback" }, "Fallback: nothing fits the request as it is, so these are the most popular of what is allowed.") : null,
+      model.fallback ? el("p", { class: "fallback" }, "Fallback: places left empty are filled with the most popular of what is allowed.") : null,
       model.ignored.length ? el("p", { class: "quiet" }, `This model has no ${model.ignored.join(", ")}.`) : null,
       measures(model), empty, el("ol", { class: "rows" }, model.rows.map((row, i) => draw_row(row, i, most, two))));
   }));
@@ -236,10 +258,15 @@ function draw(answer) {
 
 function measures(model) {
   const now = model.measures, before = model.defaults;
-  const shown = [["revenue", "Expected revenue", money], ["diversity", `Diversity by ${now.by}`, (x) => x.toFixed(3)], ["mean_price", "Mean price", money]];
+  const shown = [
+    ["revenue", "Expected revenue", money],
+    ["diversity", `Diversity by ${now.by}`, (x) => x.toFixed(3)],
+    ["mean_price", "Mean price", money],
+  ];
   const boxes = shown.filter(([key]) => key in now).map(([key, name, write]) => {
     const change = before && key in before ? now[key] - before[key] : null;
-    const delta = change === null ? null : el("span", { class: "delta " + (Math.abs(change) < 5e-4 ? "" : change > 0 ? "up" : "down"), title: "against the defaults" },
+    const way = change === null || Math.abs(change) < 5e-4 ? "" : change > 0 ? " up" : " down";
+    const delta = change === null ? null : el("span", { class: "delta" + way, title: "against the defaults" },
       (change < 0 ? "−" : "+") + write(Math.abs(change)));
     return el("div", { "data-measure": key, title: key === "revenue" ? now.revenue_how : null }, el("dt", {}, name), el("dd", {}, write(now[key]), delta));
   });
@@ -250,23 +277,34 @@ function measures(model) {
 function moved(row, place) {
   if (row.was === undefined || row.was === place) return null;
   if (row.was === 0) return el("span", { class: "badge up" }, "new");
-  return row.was > place ? el("span", { class: "badge up" }, `▲ ${row.was - place}`) : el("span", { class: "badge down" }, `▼ ${place - row.was}`);
+  const up = row.was > place;
+  return el("span", { class: up ? "badge up" : "badge down" }, `${up ? "▲" : "▼"} ${Math.abs(row.was - place)}`);
 }
 
 function draw_row(row, i, most, two) {
   const parts = Object.entries(row.parts), place = i + 1, details = Object.entries(row.details);
   const told = parts.map(([name, value]) => `${name} ${number(value)}`).join(", ");
-  const elsewhere = two && row.other !== undefined ? el("span", { class: "badge" + (row.other ? "" : " up") }, row.other === 0 ? "only here" : row.other === place ? "same place" : `there at ${row.other}`) : null;
+  const there = row.other === 0 ? "only here" : row.other === place ? "same place" : `there at ${row.other}`;
+  const elsewhere = two && row.other !== undefined ? el("span", { class: "badge" + (row.other ? "" : " up") }, there) : null;
+  const block = () => set("exclude", [...wish.getAll("exclude"), row.item_id], { remember: true });
+  const blockable = two !== null && offer.inputs.includes("exclude");
+  const sub = [
+    el("span", {}, row.item_id),
+    row.price !== undefined ? el("span", {}, money(row.price)) : null,
+    ...details.map(([name, value]) => el("span", {}, `${name} ${number(value)}`)),
+    row.source ? el("span", { class: "source" }, `from ${row.source}`) : null,
+    moved(row, place), elsewhere,
+  ];
   const bar = parts.length ? el("div", { class: "bar", role: "img", "aria-label": told, title: told }, parts.map(([name, value]) => {
     const piece = el("i", { class: colour(name) + (value < 0 ? " minus" : "") });
     piece.style.width = `${100 * Math.abs(value) / most}%`;
     return piece;
   })) : null;
-  return el("li", { class: "row" + (row.image ? "" : " plain"), "data-item": row.item_id }, el("span", { class: "place" }, String(place)), thumb(row),
-    el("div", { class: "what" }, el("a", { href: link(row.item_id) }, row.title),
-      el("div", { class: "sub" }, el("span", {}, row.item_id), row.price !== undefined ? el("span", {}, money(row.price)) : null, ...details.map(([name, value]) => el("span", {}, `${name} ${number(value)}`)), row.source ? el("span", { class: "source" }, `from ${row.source}`) : null, moved(row, place), elsewhere), bar),
-    el("div", { class: "side" }, el("div", { title: "score" }, number(row.score)), offer.inputs.includes("exclude") && two !== null ? el("button", { type: "button", "aria-label": `block ${row.title}`,
-      onclick: () => set("exclude", [...wish.getAll("exclude"), row.item_id], { remember: true }) }, "block") : null));
+  return el("li", { class: "row" + (row.image ? "" : " plain"), "data-item": row.item_id },
+    el("span", { class: "place" }, String(place)), thumb(row),
+    el("div", { class: "what" }, el("a", { href: link(row.item_id) }, row.title), el("div", { class: "sub" }, sub), bar),
+    el("div", { class: "side" }, el("div", { title: "score" }, number(row.score)),
+      blockable ? el("button", { type: "button", "aria-label": `block ${row.title}`, onclick: block }, "block") : null));
 }
 
 function facts(found) {
