@@ -1,4 +1,4 @@
-"""The index around an exported model: the same answers when it looks everywhere, refreshed alone."""
+"""An index in front of an exported model: the same answers, its report, refreshed in place."""
 
 from __future__ import annotations
 

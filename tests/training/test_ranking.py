@@ -11,12 +11,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from tfrec.config import RankingConfig, TrainConfig
 from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.data.unobserved import Unobserved
 from tfrec.evaluation.pointwise import auc, binary_metrics, rating_metrics
 from tfrec.schema import Feature, FeatureTable
 from tfrec.training.ranking import KeepBest, build_ranker, evaluate_ranking, fit_ranking
 from tfrec.training.ranking_rows import RankingRows, history_bounds, plain_rows
 from tfrec.training.strategy import make_strategy
-from tfrec.data.unobserved import Unobserved
 
 N_USERS, N_ITEMS = 30, 20
 

@@ -67,7 +67,7 @@ class RowModel(RatingRecommender):
             name="steps", shape=(), dtype=tf.int64, initializer="zeros", trainable=False
         )
         self._figures: dict[str, tf.keras.metrics.Mean] = {}
-        self.item_rows: ItemRows | None = None
+        self.item_coder: ItemRows | None = None
         self._known = data.train
 
     # -- to implement -------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class RowModel(RatingRecommender):
     def ready(self) -> None:
         """Ends a subclass's ``__init__``, once its weights are there."""
         if self.by == "item":
-            self.item_rows = ItemRows(self)
+            self.item_coder = ItemRows(self)
 
     def __getitem__(self, name: str) -> tf.Variable:
         return (self._weights if self._live or not self._averages else self._averages)[name]
@@ -178,12 +178,12 @@ class RowModel(RatingRecommender):
 
     def refresh(self) -> None:
         """Codes all items anew (item-based models): call it after the weights change."""
-        if self.item_rows is not None:
-            self.item_rows.refresh(self._known)
+        if self.item_coder is not None:
+            self.item_coder.refresh(self._known)
 
     def rate_catalogue(self, users: Users) -> tf.Tensor:
-        if self.item_rows is not None:
-            return self.item_rows.catalogue(users)
+        if self.item_coder is not None:
+            return self.item_coder.catalogue(users)
         hidden = self.encode(self.history_codes(users))
         weights, biases = self.output()
         n, k, dim = weights.shape
@@ -191,8 +191,8 @@ class RowModel(RatingRecommender):
         return self.link(tf.reshape(scores, [-1, n, k]) + biases)
 
     def rate_pairs(self, users: Users, at: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        if self.item_rows is not None:
-            return self.item_rows.pairs(users, at, items)
+        if self.item_coder is not None:
+            return self.item_coder.pairs(users, at, items)
         hidden = self.encode(self.history_codes(users))
         return self.decode_pairs(tf.gather(hidden, at), tf.cast(items, tf.int64) - 1)
 
@@ -211,13 +211,13 @@ class RowModel(RatingRecommender):
         return self.user_embedding({HISTORY: history})
 
     def user_embedding(self, users: Users) -> tf.Tensor:
-        if self.item_rows is not None:
-            return self.item_rows.fit_user(users)
+        if self.item_coder is not None:
+            return self.item_coder.fit_user(users)
         return self.encode(self.history_codes(users))
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
-        if self.item_rows is not None:
-            vectors = self.item_rows.tastes[1:]
+        if self.item_coder is not None:
+            vectors = self.item_coder.tastes[1:]
         else:
             vectors = self.slope(*self.output())
         return vectors if items is None else tf.gather(vectors, tf.cast(items, tf.int64) - 1)
