@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
 from pipelines.artifacts import Tables as TablesArtifact
 from pipelines.blessing import Verdict, read_verdict
-from pipelines.components.golden_requests import replay, routes, served
+from pipelines.components.golden_requests import MODEL, Ask, replay, served
 from pipelines.components.recommender_assembler import SECTIONS, Executor
 from pipelines.pipeline import create_pipeline, local_settings
 from pipelines.trainers import GOLDEN_FILE
+from serving.client import Client, RestClient
 from tests.export.recommender_parts import config, write_models
 from tests.tables import small_tables
 from tfrec.data.tables import Tables, write_tables
@@ -75,8 +77,16 @@ def test_assembles_what_was_pushed(tmp_path: Path) -> None:
     model = tmp_path / "model" / "Format-Serving"
     requests = load_golden(tmp_path / "run" / GOLDEN_FILE)
     assert sum(len(r.examples) for r in requests) == 8
-    with served(model) as server:
-        assert replay(requests, routes(model, server), TOLERANCE) == []
+    with (
+        served(model) as server,
+        Client(server.grpc_address, MODEL, timeout=60) as grpc,
+        RestClient(str(server.rest_address), MODEL, timeout=60) as rest,
+    ):
+
+        def over(client: Client | RestClient) -> Ask:
+            return lambda r: client.predict({"examples": np.array(r.examples, object)}, r.signature)
+
+        assert replay(requests, {"grpc": over(grpc), "rest": over(rest)}, TOLERANCE) == []
 
     nothing = {**properties, "ranking": str(tmp_path / "nowhere")}
     with pytest.raises(RuntimeError, match=r"\['ranking'\] no version was ever pushed"):
