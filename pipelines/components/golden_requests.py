@@ -44,11 +44,10 @@ def served(model: Path) -> Iterator[Server]:
             yield server
 
 
-def routes(model: Path, server: Server) -> dict[str, Ask]:
-    """Ways of asking: name -> function."""
+@contextmanager
+def routes(model: Path, server: Server) -> Iterator[dict[str, Ask]]:
+    """Ways of asking: name -> function; their connections are open within."""
     loaded = tf.saved_model.load(str(model))
-    grpc_client = Client(server.grpc_address, MODEL, timeout=60)
-    rest_client = RestClient(str(server.rest_address), MODEL, timeout=60)
 
     def saved_model(request: GoldenRequest) -> dict[str, np.ndarray]:
         answer = loaded.signatures[request.signature](tf.constant(list(request.examples)))
@@ -61,7 +60,11 @@ def routes(model: Path, server: Server) -> dict[str, Ask]:
 
         return ask
 
-    return {"saved_model": saved_model, "grpc": over(grpc_client), "rest": over(rest_client)}
+    with (
+        Client(server.grpc_address, MODEL, timeout=60) as grpc_client,
+        RestClient(str(server.rest_address), MODEL, timeout=60) as rest_client,
+    ):
+        yield {"saved_model": saved_model, "grpc": over(grpc_client), "rest": over(rest_client)}
 
 
 def replay(
@@ -107,8 +110,8 @@ class Executor(BaseExecutor):
         requests = load_golden(run / GOLDEN_FILE)
         tolerance = exec_properties["tolerance"]
         try:
-            with served(model) as server:
-                found = replay(requests, routes(model, server), tolerance)
+            with served(model) as server, routes(model, server) as asked:
+                found = replay(requests, asked, tolerance)
         except Exception as error:
             print(f"  golden requests: the model cannot be served: {error}", flush=True)
             found = [Difference("server", 0, type(error).__name__, "missing", 1.0)]
