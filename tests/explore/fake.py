@@ -22,8 +22,15 @@ CONFIGURED = {"weight_purchase": 20.0, "weight_revenue": 1.0, "trade_off": 0.0}
 class FakeRecommender:
     """A ``Source``; keeps what it was asked in ``asked``."""
 
-    def __init__(self, tables: Tables, label: str = "fake/1", seed: int = 0) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        label: str = "fake/1",
+        seed: int = 0,
+        configured: Mapping[str, float] | None = None,
+    ) -> None:
         self.label, self.asked = label, list[dict[str, Any]]()
+        self.configured = {**CONFIGURED, **(configured or {})}
         self.ids = tables.items.column("item_id").to_pylist()
         self.titles = tables.items.column("title").to_pylist()
         self.price = tables.items.column("price").to_numpy().astype(np.float64)
@@ -64,7 +71,7 @@ class FakeRecommender:
     def _recommend(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         def weight(name: str) -> float:
             value = float(inputs[name][0])
-            return CONFIGURED[name] if np.isnan(value) else value
+            return self.configured[name] if np.isnan(value) else value
 
         purchase = weight("weight_purchase") * self.chance
         revenue = weight("weight_revenue") * self.chance * self.price

@@ -228,6 +228,15 @@ def test_two_models_side_by_side(browser: Any, tables: Tables, shop: Shop) -> No
         assert not page.find("#choices").is_displayed()
 
 
+def test_two_recommenders_tell_their_own_weights(browser: Any, tables: Tables, shop: Shop) -> None:
+    dear = FakeRecommender(tables, "fake/2", configured={"weight_purchase": 3.0})
+    with serving(Explorer([FakeRecommender(tables), dear], shop)) as url:
+        page = Page(browser, url).open("/?user_id=u1")
+        assert page.items()
+        assert page.find("#d-weight_purchase").text == "default 20 and 3"
+        assert page.find("#d-weight_revenue").text == "default 1"
+
+
 def test_the_page_of_an_item(one: Page, shop: Shop) -> None:
     one.open("/?user_id=u1&k=5")
     item = one.items()[0]

@@ -68,6 +68,11 @@ class Explorer:
         """What the page needs to draw its controls."""
         offer = asdict(self.offer)
         offer["inputs"] = sorted(self.offer.inputs)
+        # Untouched, each model keeps its own weights, which need not be the other's.
+        for knob in offer["knobs"]:
+            knob["defaults"] = [
+                own.default for one in self.offers for own in one.knobs if own.name == knob["name"]
+            ]
         return {
             "models": [source.label for source in self.sources],
             "offer": offer,

@@ -144,7 +144,8 @@ function build() {
       set(knob.name, event.target.value, { wait: 60 });
     };
     const step = knob.high / 100, id = knob.name;
-    const own = knob.default === null ? "as the model is set; move it to change" : "default " + number(knob.default);
+    const own = knob.default === null ? "as the model is set; move it to change"
+      : "default " + [...new Set(knob.defaults.map((d) => d === null ? "not known" : number(d)))].join(" and ");
     $("knobs").append(el("div", { class: "knob" },
       el("div", { class: "line" }, el("label", { for: "r-" + id }, knob.label),
         el("input", { id: "n-" + id, type: "number", step: "any", "aria-label": knob.label + ", as a number", placeholder: "own", oninput: turn })),
