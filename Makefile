@@ -30,7 +30,7 @@ demo: $(STAMP)  ## pipeline on the bundled sample, server, a real gRPC query, re
 	@$(BIN)/tfrec demo
 
 test: $(STAMP) lint types  ## all tests but the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the slow tests
 	@$(BIN)/python -m pytest -m slow

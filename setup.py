@@ -43,6 +43,7 @@ KUBEFLOW = ["kfp>=2.6,<2.17", "kfp-pipeline-spec>=2.3,<2.17"]
 TEST = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.120",
     "ruff>=0.9",
     "mypy>=1.15",

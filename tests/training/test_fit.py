@@ -60,7 +60,7 @@ def test_rare_validation_still_measures_the_last_epoch() -> None:
 
 def test_without_validation_all_epochs_run() -> None:
     data = without_split(checkerboard(12), "validation")
-    train = TRAIN.model_copy(update={"patience": 1})
+    train = TRAIN.model_copy(update={"patience": 1, "learning_rate": 0.3})
     result = fit_retrieval("mf_logistic", PARAMS, train, data)
     assert (result.best, result.best_epoch, result.validated) == (None, 0, [])
     assert len(result.history["loss"]) == 6
