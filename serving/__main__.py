@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -131,7 +132,16 @@ def run_one(given: dict[str, Any], own: str = "", others: Sequence[str] = ()) ->
 def run_child(given: dict[str, Any], own: str, others: Sequence[str]) -> int:
     """One of several processes; started by :mod:`serving.processes`."""
     _log_to_stderr()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     return run_one(given, own, others)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process in good order once its parent is gone, however that came about."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    log.error("the process that started this one is gone; stopping")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 
 from tests.tables import small_data, small_tables
 from tfrec.evaluation.full_catalogue import evaluate, evaluate_lists
-from tfrec.evaluation.protocol import held_out
+from tfrec.evaluation.protocol import HeldOut, held_out
+from tfrec.export.context import held_out_context
 from tfrec.export.lists import _packed, saved_lists
 from tfrec.export.retrieval import export_retrieval
 from tfrec.models.registry import build
@@ -30,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyp
 def test_the_saved_model_is_measured_as_the_keras_model_is(exported, batch: int) -> None:  # type: ignore[no-untyped-def]
     model, data, folder = exported
     questions = held_out(data, "test")
-    lists = saved_lists(folder, data, questions, K, raw_users(data, questions.users), batch)
+    lists = saved_lists(folder, data, questions, K, asked(data, questions), batch)
     ours = evaluate_lists(lists, questions.users, data, "test", (K,))
     keras = evaluate(model, data, "test", (K,), progress=False)
     np.testing.assert_array_equal(ours.lists, keras.lists)
@@ -44,11 +45,16 @@ def test_what_the_model_takes_beyond_is_sent_as_missing(exported) -> None:  # ty
     assert (lists > 0).any()
 
 
-def raw_users(data, users: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
-    """The ages of ``small_tables`` for these user indices."""
-    table = small_tables()[1].to_pydict()
+def asked(data, questions: HeldOut) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
+    """Ages of the users, and the devices of the held-out events, of ``small_tables``."""
+    splits, users, _ = small_tables()
+    table = users.to_pydict()
     age = dict(zip(table["user_id"], table["age"], strict=True))
-    return {"age": np.array([age[str(data.user_ids[u])] for u in users], dtype=object)}
+    device = held_out_context(splits["test"], data, questions).column("device")
+    return {
+        "age": np.array([age[str(data.user_ids[u])] for u in questions.users], dtype=object),
+        "device": np.array(device.to_pylist(), dtype=object),
+    }
 
 
 def test_items_that_are_not_known_leave_no_hole(tmp_path: Path) -> None:

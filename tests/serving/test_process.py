@@ -172,7 +172,7 @@ def test_several_processes_on_one_port(run: Any, half_plus: Path, tmp_path: Path
     assert int(count) == 20
     saved_models.write_half_plus(half_plus.parent / "other" / "1", 3)
     reload(one, listing(entry("m", half_plus), entry("n", half_plus.parent / "other")))
-    assert len(process.said("loaded n version 1")) == 2
+    until(lambda: len(process.said("loaded n version 1")) == 2)
     with pytest.raises(grpc.RpcError) as caught:  # the private service is not for the port
         one.channel.unary_unary("/serving.Peer/Metrics")(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -182,3 +182,11 @@ def test_several_processes_on_one_port(run: Any, half_plus: Path, tmp_path: Path
     assert process.ended() != 0
     os_pids = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert os_pids == []
+
+
+def test_processes_do_not_outlive_the_one_that_started_them(run: Any, half_plus: Path) -> None:
+    process = run("--processes=2", "--model_name=m", f"--model_base_path={half_plus}")
+    until(lambda: len(process.said("loaded m version 1")) == 2, START_S)
+    pids = set(process.said(r" (\d+) I Running gRPC"))
+    os.kill(process.popen.pid, signal.SIGKILL)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30)
