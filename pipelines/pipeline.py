@@ -175,12 +175,7 @@ def retrieval_nodes(
         config=config,
         serving=folder,
     )
-    infra = EmbeddedInfraValidator(
-        model=trainer.outputs["model"], examples=raw, name=RETRIEVAL, signature="recommend_examples"
-    ).with_id("RetrievalInfraValidator")
-    golden = GoldenRequests(
-        model=trainer.outputs["model"], model_run=trainer.outputs["model_run"]
-    ).with_id("RetrievalGoldenRequests")
+    infra, golden = serving_checks(trainer, raw, RETRIEVAL, "recommend_examples")
     pusher = GatedPusher(
         model=trainer.outputs["model"],
         folder=folder,
@@ -245,12 +240,7 @@ def ranking_nodes(
         config=config,
         own_resolver=settings.metadata is not None,
     )
-    infra = EmbeddedInfraValidator(
-        model=trainer.outputs["model"], examples=raw, name=RANKING, signature="serving_default"
-    ).with_id("RankingInfraValidator")
-    golden = GoldenRequests(
-        model=trainer.outputs["model"], model_run=trainer.outputs["model_run"]
-    ).with_id("RankingGoldenRequests")
+    infra, golden = serving_checks(trainer, raw, RANKING, "serving_default")
     pusher = GatedPusher(
         model=trainer.outputs["model"],
         folder=f"{settings.serving}/{RANKING}",
@@ -260,6 +250,24 @@ def ranking_nodes(
         evaluation=evaluator.outputs["evaluation"],
     ).with_id("RankingPusher")
     return [trainer, resolver, evaluator, infra, golden, pusher]
+
+
+def serving_checks(
+    maker: BaseNode, examples: Channel, name: str, signature: str
+) -> tuple[EmbeddedInfraValidator, GoldenRequests]:
+    """What every model passes before it is pushed: it can be served, and answers as recorded.
+
+    Args:
+        maker: the node that made the model, with outputs ``model`` and ``model_run``.
+        examples: raw examples to ask with.
+        name: under which it is served; the nodes are named after it.
+        signature: the one that takes examples.
+    """
+    model = maker.outputs["model"]
+    infra = EmbeddedInfraValidator(model=model, examples=examples, name=name, signature=signature)
+    golden = GoldenRequests(model=model, model_run=maker.outputs["model_run"])
+    prefix = name.capitalize()
+    return infra.with_id(f"{prefix}InfraValidator"), golden.with_id(f"{prefix}GoldenRequests")
 
 
 def recommender_nodes(
@@ -283,15 +291,7 @@ def recommender_nodes(
         retrieval=f"{settings.serving}/{RETRIEVAL}",
         ranking=f"{settings.serving}/{RANKING}",
     )
-    infra = EmbeddedInfraValidator(
-        model=assembler.outputs["model"],
-        examples=raw,
-        name=RECOMMENDER,
-        signature="recommend_examples",
-    ).with_id("RecommenderInfraValidator")
-    golden = GoldenRequests(
-        model=assembler.outputs["model"], model_run=assembler.outputs["model_run"]
-    ).with_id("RecommenderGoldenRequests")
+    infra, golden = serving_checks(assembler, raw, RECOMMENDER, "recommend_examples")
     pusher = GatedPusher(
         model=assembler.outputs["model"],
         folder=f"{settings.serving}/{RECOMMENDER}",
