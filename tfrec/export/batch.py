@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfrec.data.progress import progress
 from tfrec.export.log import Log
-from tfrec.export.retrieval import EXCLUDE, SCORE, TITLE, K
+from tfrec.export.raw import EXCLUDE, SCORE, TITLE, K
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 HISTORY_GIVEN = 1000  # most recent items handed to the model; it reads the last it was built for

@@ -20,7 +20,7 @@ from tfrec.data.tables import Tables, titles
 from tfrec.export.batch import ModelFolderError, feature_rows, latest_version
 from tfrec.export.log import Log
 from tfrec.export.new_items import item_inputs
-from tfrec.export.retrieval import SCORE
+from tfrec.export.raw import SCORE
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 Part = Literal["history", "user", "item"]

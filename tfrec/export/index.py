@@ -25,13 +25,12 @@ from tfrec.export.query import (
     QUERY_VECTOR,
     VECTOR,
 )
-from tfrec.export.raw import string_table
+from tfrec.export.raw import EXCLUDE, SCORE, K, list_length, named_items, string_table
 from tfrec.retrieval.brute_force import SearchIndex
 from tfrec.retrieval.build import IndexReport, build_ivf
 from tfrec.schema import HISTORY, ITEM_ID
 
 REPORT_FILE = "index.json"  # below ``assets.extra``, which servers leave alone
-EXCLUDE, K, SCORE, TITLE = "exclude", "k", "score", "title"
 DEFAULT_K = 10  # list length of ``recommend_examples``
 BLOCK = 65_536  # items whose vectors are asked for at a time
 
@@ -87,15 +86,12 @@ class IndexedRetrieval(tf.Module):
         )
 
     def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        answer = {ITEM_ID: tf.gather(self.item_ids, indices), SCORE: scores}
-        if self.titles is not None:
-            answer[TITLE] = tf.gather(self.titles, indices)
-        return answer
+        return named_items(self.item_ids, self.titles, indices, scores)
 
     def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Best items of the index."""
         exclude = self._places.lookup(raw.pop(EXCLUDE))
-        k = tf.maximum(tf.reduce_max(raw.pop(K)), 0)
+        k = list_length(raw.pop(K))
         query = self.calls[QUERY_VECTOR](**raw)[QUERY]
         return self._answer(*self.index.search(query, k, exclude=exclude))
 
@@ -127,7 +123,7 @@ class IndexedRetrieval(tf.Module):
         mine = tf.math.l2_normalize(self.index.vectors_of(tf.cast(items, tf.int32)), axis=-1)
         scores = tf.matmul(mine, tf.math.l2_normalize(every, axis=-1), transpose_b=True)
         scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
-        k = tf.maximum(tf.reduce_max(k), 0)
+        k = list_length(k)
         return self._answer(*masked_top_k(scores, k, exclude=items[:, tf.newaxis]))
 
     def signatures(self, specs: dict[str, dict[str, tf.TensorSpec]]) -> dict[str, Any]:

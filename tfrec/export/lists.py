@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfrec.data.encoded import HISTORY_WEIGHT, RetrievalData
 from tfrec.evaluation.protocol import HeldOut, blocks
-from tfrec.export.retrieval import EXCLUDE, K
+from tfrec.export.raw import EXCLUDE, K
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 HISTORY_LENGTH = 200  # items of history sent; a model takes the last it can use

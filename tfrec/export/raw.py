@@ -11,6 +11,8 @@ from tfrec.features.encoder import Encoder
 from tfrec.schema import ITEM_ID
 
 LAST_HASH = 2**62
+# Names that all recommending signatures share.
+EXCLUDE, K, SCORE, TITLE = "exclude", "k", "score", "title"
 
 
 def lookup_items(encoder: Encoder, ids: tf.Tensor) -> tf.Tensor:
@@ -73,3 +75,31 @@ class AddedItems(tf.Module):
 def hash_ids(ids: tf.Tensor) -> tf.Tensor:
     """Hashes of strings below ``LAST_HASH``, int64 of the same shape."""
     return tf.strings.to_hash_bucket_fast(ids, LAST_HASH)
+
+
+def list_length(k: tf.Tensor) -> tf.Tensor:
+    """One k for the call: a scalar, or one a row so that a server can merge calls into a batch.
+
+    Rows of a batch that asked for less get the longest list and cut it themselves.
+    """
+    return tf.maximum(tf.reduce_max(k), 0)
+
+
+def named_items(
+    item_ids: tf.Tensor, titles: tf.Tensor | None, indices: tf.Tensor, scores: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """A list of item indices as it is answered.
+
+    Args:
+        item_ids: string [n_items + 1] by index.
+        titles: string [n_items + 1], or None.
+        indices: int [batch, k].
+        scores: float32 [batch, k].
+
+    Returns:
+        ``item_id``, ``score``, and ``title`` where there are titles, [batch, k].
+    """
+    answer = {ITEM_ID: tf.gather(item_ids, indices), SCORE: scores}
+    if titles is not None:
+        answer[TITLE] = tf.gather(titles, indices)
+    return answer

@@ -10,7 +10,17 @@ import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.export.query import query_signatures
-from tfrec.export.raw import AddedItems, known_items, lookup_items, string_table
+from tfrec.export.raw import (
+    EXCLUDE,
+    SCORE,
+    AddedItems,
+    K,
+    known_items,
+    list_length,
+    lookup_items,
+    named_items,
+    string_table,
+)
 from tfrec.features.encode import recent
 from tfrec.features.encoder import Encoder, parse_examples, raw_specs
 from tfrec.models.base import Recommender
@@ -18,14 +28,7 @@ from tfrec.retrieval.top_k import masked_top_k
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 from tfrec.training.warm_start import write_manifest
 
-EXCLUDE, K, SCORE, TITLE, EMBEDDING, EXAMPLES = (
-    "exclude",
-    "k",
-    "score",
-    "title",
-    "embedding",
-    "examples",
-)
+EMBEDDING, EXAMPLES = "embedding", "examples"
 DEFAULT_K = 10  # list length of ``recommend_examples``, whose only input are the examples
 
 
@@ -95,15 +98,12 @@ class RetrievalModule(tf.Module):
         return users
 
     def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        answer = {ITEM_ID: tf.gather(self.item_ids, indices), SCORE: scores}
-        if self.titles is not None:
-            answer[TITLE] = tf.gather(self.titles, indices)
-        return answer
+        return named_items(self.item_ids, self.titles, indices, scores)
 
     def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Best items; see the class."""
         exclude = self.positions(raw.pop(EXCLUDE))
-        k = _list_length(raw.pop(K))
+        k = list_length(raw.pop(K))
         return self._answer(*self._model().recommend(self._users(raw), k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -127,7 +127,7 @@ class RetrievalModule(tf.Module):
         items = recent(self.positions(history), self._width)
         nobody = {USER_ID: tf.zeros([tf.shape(items)[0]], tf.int64), HISTORY: items}
         banned = self.positions(exclude)
-        found = self._model().recommend(nobody, _list_length(k), exclude=banned)
+        found = self._model().recommend(nobody, list_length(k), exclude=banned)
         return {EMBEDDING: self._model().fold_in(items), **self._answer(*found)}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -165,15 +165,7 @@ class RetrievalModule(tf.Module):
         mine = tf.math.l2_normalize(self._model().item_embedding(items), axis=-1)
         scores = tf.matmul(mine, every, transpose_b=True)
         scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
-        return self._answer(*masked_top_k(scores, _list_length(k), exclude=items[:, tf.newaxis]))
-
-
-def _list_length(k: tf.Tensor) -> tf.Tensor:
-    """One k for the call: a scalar, or one a row so that a server can merge calls into a batch.
-
-    Rows of a batch that asked for less get the longest list and cut it themselves.
-    """
-    return tf.maximum(tf.reduce_max(k), 0)
+        return self._answer(*masked_top_k(scores, list_length(k), exclude=items[:, tf.newaxis]))
 
 
 def _has_vectors(model: Recommender) -> bool:
