@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ def pool_images(pixels: np.ndarray, feature: Feature) -> np.ndarray:
     return out
 
 
-def _module(name: str) -> types.ModuleType:
-    """The module of ``tf.keras.applications`` that holds a network and its ``preprocess_input``."""
-    for attribute in dir(tf.keras.applications):
-        module = getattr(tf.keras.applications, attribute)
-        if isinstance(module, types.ModuleType) and hasattr(module, name):
-            return module
-    raise ValueError(f"tf.keras.applications has no {name!r}; update TensorFlow or choose another")
+def _application(name: str) -> tuple[Callable[..., Any], Callable[[tf.Tensor], tf.Tensor]]:
+    """The constructor of an application, and what its pixels go through first.
+
+    ``preprocess_input`` lies in the network's module. Not every module holds the constructor, too
+    (MobileNetV3's does not), so the module is found by the constructor and not the other way.
+    """
+    build = getattr(tf.keras.applications, name, None)
+    module = getattr(tf.keras.applications, getattr(build, "__module__", "").split(".")[-1], None)
+    if build is None or module is None:
+        raise ValueError(
+            f"tf.keras.applications has no {name!r}; update TensorFlow or choose another"
+        )
+    return build, module.preprocess_input
 
 
 @functools.lru_cache(maxsize=2)
@@ -53,11 +59,11 @@ def _network(name: str, weights: str, height: int, width: int) -> Any:
             f"weights of {name} are a local file made with include_top=False (as "
             f"model.save_weights writes it); {weights!r} is none; nothing is fetched"
         )
-    module = _module(name)
+    build, preprocess = _application(name)
     if weights == "random":
         tf.keras.utils.set_random_seed(0)
     try:
-        network = getattr(module, name)(
+        network = build(
             include_top=False, weights=None, input_shape=(height, width, 3), pooling="avg"
         )
     except ValueError as error:
@@ -74,6 +80,6 @@ def _network(name: str, weights: str, height: int, width: int) -> Any:
 
     @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)])
     def run(pixels: tf.Tensor) -> tf.Tensor:
-        return network(module.preprocess_input(tf.cast(pixels, tf.float32)), training=False)
+        return network(preprocess(tf.cast(pixels, tf.float32)), training=False)
 
     return run
