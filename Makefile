@@ -39,7 +39,7 @@ lint: $(STAMP)  ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(STAMP)  ## mypy on the public modules
-	@$(BIN)/mypy tfrec serving
+	@$(BIN)/mypy tfrec serving pipelines
 
 bench: $(STAMP)  ## all benchmarks in full (hours), then RESULTS.md
 	@$(BIN)/python -m benchmarks.run_all && $(MAKE) results

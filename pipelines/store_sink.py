@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from tfrec.config import StoreConfig
 from tfrec.store import FeatureStore, StoreError, open_store
+from tfrec.store.keys import texts
 
 BATCH = 2000  # most rows of a write
 
@@ -57,7 +58,7 @@ class _Write(beam.DoFn):
                 f"rows of {self._namespace!r} have {self._key!r} and {list(schema.names)}; got "
                 f"also {unknown}; leave them out, or begin the version with them"
             )
-        keys = [row.get(self._key) for row in rows]
+        keys = texts(row.get(self._key) for row in rows)
         table = pa.Table.from_pylist(rows, schema=schema.arrow)
         yield self._load.put_many(self._namespace, keys, table)
 
