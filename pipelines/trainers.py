@@ -21,10 +21,11 @@ from tfrec.config import RankingConfig, RetrievalConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.tables import TITLE, read_items, titles
 from tfrec.export.batch import latest_version
+from tfrec.export.calibrate import calibrate_trained
 from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.ranking import RankingModule, export_ranking
 from tfrec.export.retrieval import export_retrieval, retrieval_module, title_table
-from tfrec.export.trained import calibrate_trained, index_trained
+from tfrec.export.trained import index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.features.encoder import TransformEncoder
 from tfrec.models import registry
@@ -144,7 +145,7 @@ def ranking_run_fn(fn_args: Any) -> None:
         result.model, data, section, given.calibration, fn_args.serving_model_dir
     )
     if calibrated is not None:
-        print(f"  calibration: {calibrated}", flush=True)
+        print(f"  {calibrated.line()}", flush=True)
     module = RankingModule(result.model, data, encoder)
     _write_run(
         result,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
 from tfrec.config.base import Frozen
 from tfrec.schema import FeatureTable
 
-Goal = Literal["relevance", "click", "purchase", "revenue", "profit", "freshness"]
-
-# The goals that need a column of the items table, by the field that names it.
-COLUMN_OF: dict[str, str] = {"revenue": "price", "profit": "margin", "freshness": "released"}
+Goal = Literal["relevance", "click", "purchase", "rating", "revenue", "profit", "freshness"]
 
 
 class UtilityConfig(Frozen):
@@ -23,9 +20,12 @@ class UtilityConfig(Frozen):
     Attributes:
         weights: by goal; the defaults where a request gives none. Only goals named here can be
             asked for. ``relevance``: money for one unit of the ranker's score; ``click``,
-            ``purchase``: money for one click, one purchase, whatever it costs; ``revenue``,
-            ``profit``: share of the price, of the margin that counts (usually 1); ``freshness``:
-            money for showing a brand-new item. See docs/utility.md.
+            ``purchase``: money for one click, one purchase, whatever it costs; ``rating``: money
+            for one unit of the expected rating; ``revenue``, ``profit``: share of it that counts
+            (usually 1); ``freshness``: money for showing a brand-new item. See docs/utility.md.
+        heads: objective of a multi-task ranker that feeds ``click``, ``purchase``, ``rating``,
+            ``revenue`` or ``profit``; those of the same name do without being named, null leaves
+            one out. A head of revenue or profit takes the place of chance x price or margin.
         price, margin: columns of the items table, money a unit.
         released: column of the items table, seconds since 1970, from which the age is counted.
         stock: column of the items table, units; an item with none is not recommended.
@@ -34,10 +34,16 @@ class UtilityConfig(Frozen):
         seller_boost: factor on everything a seller's item is worth, by seller.
         half_life: days after which an item is half as fresh.
         calibration: how the ranker's scores become probabilities, fitted on validation.
+        undo_sampling: chances of a ranker that was trained on sampled negatives, brought back to
+            all items: ``auto`` takes the rate of its training, a number is the share of the
+            negatives that were kept; ``none`` leaves chances as they are among sampled rows.
     """
 
     weights: dict[Goal, float] = Field(
         default_factory=lambda: {cast(Goal, "relevance"): 1.0}, min_length=1
+    )
+    heads: dict[Literal["click", "purchase", "rating", "revenue", "profit"], str | None] = Field(
+        default_factory=dict
     )
     price: str | None = None
     margin: str | None = None
@@ -48,6 +54,7 @@ class UtilityConfig(Frozen):
     seller_boost: dict[str, float] = Field(default_factory=dict)
     half_life: float = Field(default=30.0, gt=0)
     calibration: Literal["none", "platt", "isotonic"] = "none"
+    undo_sampling: Literal["none", "auto"] | Annotated[float, Field(gt=0, le=1)] = "none"
 
     @field_validator("weights", "seller_boost")
     @classmethod
@@ -67,11 +74,10 @@ class UtilityConfig(Frozen):
 
     @model_validator(mode="after")
     def _columns(self) -> UtilityConfig:
-        for goal, field in COLUMN_OF.items():
-            if goal in self.weights and getattr(self, field) is None:
-                raise ValueError(
-                    f"weights.{goal} needs {field!r}, the column of the items table that holds it"
-                )
+        if "freshness" in self.weights and self.released is None:
+            raise ValueError(
+                "weights.freshness needs 'released', the column of the items table that holds it"
+            )
         if self.seller_boost and self.seller is None:
             raise ValueError("'seller_boost' needs 'seller', the item feature that names sellers")
         if self.low_stock and self.stock is None:

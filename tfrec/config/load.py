@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tfrec.config.base import ConfigError, Frozen
 from tfrec.config.data import DataConfig, SplitConfig
 from tfrec.config.decide import RerankConfig, UtilityConfig, check_features
+from tfrec.config.heads import check_goals
 from tfrec.config.models import RankingConfig, RetrievalConfig
 from tfrec.config.recommender import RecommenderConfig
 from tfrec.config.run import GateConfig, PipelineConfig
@@ -49,6 +50,8 @@ class Config(Frozen):
             if name not in known:
                 raise ValueError(f"gate.slices names {name!r}, which is no feature: {known}")
         check_features(self.utility, self.rerank, table)
+        joined = self.recommender.enabled and self.ranking.enabled
+        check_goals(self.utility, self.ranking, joined)
         grouped = [f.name for f in table.of("item") if f.kind in ("categorical", "multi")]
         for name in self.recommender.among or ():
             if name not in grouped:

@@ -14,10 +14,11 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.export.batch import ModelFolderError, latest_version
+from tfrec.export.calibrate import calibrate_trained
 from tfrec.export.ranking import export_ranking
 from tfrec.export.recommender.assemble import assemble, save_recommender
 from tfrec.export.retrieval import export_retrieval, title_table
-from tfrec.export.trained import calibrate_trained, index_trained
+from tfrec.export.trained import index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.models.registry import spec
 from tfrec.training.fit import fit_retrieval
@@ -136,6 +137,8 @@ def train_models(
             ranker.model, space.data, config.ranking, config.utility.calibration, path
         )
         report["ranking"] = {
+        if calibrated is not None:
+            say(calibrated.line())
             "model": config.ranking.model,
             "folder": str(path),
             "calibration": asdict(calibrated) if calibrated else None,

@@ -1,33 +1,23 @@
-"""What an export gets of the data it was trained on: an index measured on its users, a calibration.
+"""What an exported retrieval model gets of the data: an index measured on its users.
 
-Both need the trained model and the encoded data; what they write needs neither.
+It needs the trained model and the encoded data; what it writes needs neither.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfrec.config import RankingConfig
 from tfrec.config.index import IndexConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.export.index import index_model
-from tfrec.export.recommender.assemble import CALIBRATION_FILE
 from tfrec.models.base import Recommender
 from tfrec.models.dot_product import dot_product
-from tfrec.rerank.calibration_error import expected_calibration_error
-from tfrec.rerank.calibration_fit import Method, cross_fitted, fit
 from tfrec.retrieval.build import IndexReport
-from tfrec.training.ranking import EVALUATION_BATCH, EVALUATION_SEED, predict_rows, scorer
-from tfrec.training.ranking_rows import RankingRows
 
 BLOCK = 256  # users whose queries are made at a time
-FEW = 20  # rows below which a probability cannot be calibrated
 
 
 def sample_queries(
@@ -76,56 +66,3 @@ def index_trained(
         return None
     samples = sample_queries(model, data, config.sample, config.seed)
     return index_model(folder, folder, config, samples)
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What a calibration is worth, on rows that did not fit it (five folds of validation).
-
-    Attributes:
-        method: ``platt`` or ``isotonic``.
-        rows: of validation.
-        before, after: expected calibration error of scores and of probabilities.
-    """
-
-    method: str
-    rows: int
-    before: float
-    after: float
-
-
-def calibrate_trained(
-    model: Any,
-    data: RetrievalData,
-    ranking: RankingConfig,
-    method: str,
-    folder: str | Path,
-) -> CalibrationReport | None:
-    """Fits the ranker's probabilities on validation and keeps them beside its export.
-
-    Args:
-        model: the trained ranker.
-        data: its data.
-        ranking: how rows and labels are made.
-        method: ``none`` writes nothing, as does a task that is no probability.
-        folder: of the ranker's SavedModel; gets ``assets.extra/calibration.json``.
-    """
-    if method == "none" or ranking.task != "binary" or ranking.objectives:
-        return None
-    rows = RankingRows(data, "validation", ranking)
-    batches = rows.dataset(EVALUATION_BATCH, EVALUATION_SEED, shuffle=False)
-    labels, scores = predict_rows(scorer(model, batches), batches)
-    if len(labels) < FEW or len(np.unique(labels)) < 2:
-        return None
-    kind: Method = "platt" if method == "platt" else "isotonic"
-    fitted = fit(kind, scores, labels)
-    held_out = cross_fitted(kind, scores, labels)
-    path = Path(folder) / CALIBRATION_FILE
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(fitted.to_dict()) + "\n")
-    return CalibrationReport(
-        kind,
-        len(labels),
-        float(expected_calibration_error(np.clip(scores, 0, 1), labels)),
-        float(expected_calibration_error(held_out, labels)),
-    )

@@ -2,8 +2,9 @@
 
 - ``platt``: ``sigmoid(slope x logit(score) + intercept)`` (Platt 1999)
 - ``isotonic``: any rising curve (Zadrozny & Elkan 2002), kept as straight lines between knots
+- ``scale``: of an expected spend, which is no probability: a factor
 
-Both are frozen objects of plain numbers, fitted by ``tfrec.rerank.calibration_fit``: called on a
+All are frozen objects of plain numbers, fitted by ``tfrec.rerank.calibration_fit``: called on a
 tensor they are a graph of stock operations, and ``to_dict`` / ``from_dict`` keep them in JSON.
 """
 
@@ -81,6 +82,23 @@ class Isotonic:
         return {"method": "isotonic", **self.__dict__}
 
 
+@dataclass(frozen=True)
+class Scale:
+    """An expected spend times a factor: predictions that add up to what was spent.
+
+    Attributes:
+        factor: sum of the labels over sum of the predictions, 0 or more.
+    """
+
+    factor: float
+
+    def __call__(self, score: tf.Tensor) -> tf.Tensor:
+        return self.factor * tf.cast(score, tf.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"method": "scale", **self.__dict__}
+
+
 def from_dict(values: Mapping[str, Any]) -> Calibration:
     """What ``to_dict`` wrote.
 
@@ -92,7 +110,9 @@ def from_dict(values: Mapping[str, Any]) -> Calibration:
         return Platt(**rest)
     if values.get("method") == "isotonic":
         return Isotonic(tuple(rest["score"]), tuple(rest["probability"]))
-    raise ValueError(f"method is 'platt' or 'isotonic'; got {values.get('method')!r}")
+    if values.get("method") == "scale":
+        return Scale(**rest)
+    raise ValueError(f"method is 'platt', 'isotonic' or 'scale'; got {values.get('method')!r}")
 
 
 def undo_sampling(probability: tf.Tensor, kept: float | tf.Tensor) -> tf.Tensor:
@@ -102,8 +122,8 @@ def undo_sampling(probability: tf.Tensor, kept: float | tf.Tensor) -> tf.Tensor:
 
     Args:
         probability: float, any shape, true among the rows of training.
-        kept: share of the negatives that were in training, above 0, at most 1; n negatives drawn
-            for each positive out of a catalogue of N that the user did not take: about n / N.
+        kept: share of the negatives that were in training, above 0; n negatives drawn for each
+            positive out of N items that the user did not take: n / N.
     """
     probability = tf.cast(probability, tf.float32)
     return probability / (probability + (1.0 - probability) / tf.cast(kept, tf.float32))

@@ -7,8 +7,9 @@
 | relevance | the ranker's score | score | money for one unit of score |
 | click | p_click | clicks | money for a click |
 | purchase | p_purchase | purchases | money for a purchase, whatever it costs |
-| revenue | p_purchase x price | money | the share of revenue that counts, usually 1 |
-| profit | p_purchase x margin | money | the share of profit that counts, usually 1 |
+| rating | the expected rating | stars | money for one star |
+| revenue | p_purchase x price, or the expected spend | money | the share that counts, usually 1 |
+| profit | p_purchase x margin, or the expected profit | money | the share that counts, usually 1 |
 | freshness | 2 ** (-age / half_life) | new items | money for showing a brand-new item |
 
 Nothing is rescaled, so weights add up as money does. That needs probabilities that are true as
@@ -24,6 +25,7 @@ import tensorflow as tf
 from tfrec.config.decide import UtilityConfig
 
 RELEVANCE, P_CLICK, P_PURCHASE = "relevance", "p_click", "p_purchase"
+RATING, SPEND, PROFIT = "rating", "expected_revenue", "expected_profit"
 PRICE, MARGIN, AGE, STOCK, SELLER_BOOST = "price", "margin", "age", "stock", "seller_boost"
 
 # Goal -> the inputs its part is made of.
@@ -31,11 +33,17 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "relevance": (RELEVANCE,),
     "click": (P_CLICK,),
     "purchase": (P_PURCHASE,),
+    "rating": (RATING,),
     "revenue": (P_PURCHASE, PRICE),
     "profit": (P_PURCHASE, MARGIN),
     "freshness": (AGE,),
 }
-INPUTS = (RELEVANCE, P_CLICK, P_PURCHASE, PRICE, MARGIN, AGE, STOCK, SELLER_BOOST)
+# Predicted as such, these take the place of the product.
+PREDICTED: dict[str, str] = {"revenue": SPEND, "profit": PROFIT}
+INPUTS = (
+    *(RELEVANCE, P_CLICK, P_PURCHASE, RATING, SPEND, PROFIT),
+    *(PRICE, MARGIN, AGE, STOCK, SELLER_BOOST),
+)
 
 
 def freshness(age: tf.Tensor, half_life: float) -> tf.Tensor:
@@ -101,7 +109,9 @@ def expected_value(
 
     Args:
         parts: float [batch, candidate] by name: ``relevance``; ``p_click``, ``p_purchase`` in 0..1;
-            ``price``, ``margin`` in money a unit; ``age`` in days; ``stock`` in units;
+            ``rating``; ``expected_revenue``, ``expected_profit`` in money, in place of chance x
+            price and chance x margin; ``price``, ``margin`` in money a unit; ``age`` in days;
+            ``stock`` in units;
             ``seller_boost``, a factor. Those that no weighted goal needs may be left out, and
             ``stock`` and ``seller_boost`` always. NaN is "unknown": it adds nothing (price, margin,
             age, probabilities, relevance), or changes nothing (stock, seller_boost).
@@ -122,7 +132,7 @@ def expected_value(
     strange = sorted(set(weights) - set(NEEDS)) + sorted(set(parts) - set(INPUTS))
     if strange:
         raise ValueError(f"goals are {sorted(NEEDS)} and inputs {list(INPUTS)}; got {strange}")
-    missing = {g: [n for n in NEEDS[g] if n not in parts] for g in weights}
+    missing = {g: [n for n in _inputs_of(g, parts) if n not in parts] for g in weights}
     missing = {goal: names for goal, names in missing.items() if names}
     if missing:
         raise ValueError(
@@ -147,11 +157,18 @@ def expected_value(
     return tf.where(gone, tf.constant(float("-inf")), total), shares
 
 
+def _inputs_of(goal: str, parts: Mapping[str, tf.Tensor]) -> tuple[str, ...]:
+    """What a goal's part is made of, with these parts."""
+    predicted = PREDICTED.get(goal)
+    return (predicted,) if predicted in parts and predicted is not None else NEEDS[goal]
+
+
 def _part(goal: str, value: Mapping[str, tf.Tensor], half_life: float) -> tf.Tensor:
     """A goal's part before weighting, float32 [batch, candidate]; 0 where something is unknown."""
     if goal == "freshness":
         return freshness(value[AGE], half_life)
-    part = value[NEEDS[goal][0]]
-    for name in NEEDS[goal][1:]:
+    first, *others = _inputs_of(goal, value)
+    part = value[first]
+    for name in others:
         part *= value[name]
     return tf.where(tf.math.is_finite(part), part, tf.zeros_like(part))

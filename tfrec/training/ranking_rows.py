@@ -102,6 +102,18 @@ class RankingRows:
         """Mean label of all rows, where none has to be left out for want of negatives."""
         return float(tf.reduce_mean(self._label)) / self.rows_an_event
 
+    @property
+    def negatives_kept(self) -> float:
+        """Share of the pairs (event's user, item the user has not) that are rows; 1 unsampled.
+
+        Of n negatives an event and ``free`` items to draw from: ``n x events / sum of free``.
+        """
+        if self._unobserved is None:
+            return 1.0
+        free = self._unobserved.free(self._user).numpy()
+        free = free[free > 0].astype(np.float64)
+        return float((self.rows_an_event - 1) * len(free) / free.sum()) if len(free) else 1.0
+
     def batch(self, at: tf.Tensor, seed: tf.Tensor) -> Row:
         """The rows of some events.
 

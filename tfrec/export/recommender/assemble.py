@@ -13,20 +13,20 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.export.calibrate import calibrations_of
 from tfrec.export.index import Loaded, build_index
 from tfrec.export.query import QUERY_VECTOR
 from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.heads import Heads
 from tfrec.export.recommender.inputs import joined, request_specs
 from tfrec.export.recommender.lists import Lists
 from tfrec.export.recommender.module import Recommendation
 from tfrec.export.recommender.sources import Sources
 from tfrec.export.recommender.value import Value
-from tfrec.rerank.calibration_probability import Calibration, from_dict
 from tfrec.retrieval.brute_force import BruteForce
 from tfrec.retrieval.build import IndexReport
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID, FeatureTable
 
-CALIBRATION_FILE = Path("assets.extra") / "calibration.json"  # beside an exported ranker
 NOT_USERS = ("k", "exclude", ITEM_ID)
 
 
@@ -87,7 +87,8 @@ def assemble(
         config.utility,
     )
     sources = Sources(config.recommender, catalogue, model.calls, model.specs, model.index)
-    value = Value(config, catalogue, rank, rank_specs, calibration_of(ranking))
+    heads = Heads(config, rank.structured_outputs, calibrations_of(ranking))
+    value = Value(config, catalogue, rank, rank_specs, heads)
     lists = Lists(config.rerank, catalogue, _looks(config, catalogue, model, items))
     users = {
         name: spec
@@ -131,12 +132,6 @@ def save_recommender(module: Recommendation, folder: str | Path) -> Path:
         (extra / "index.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     building.rename(folder)
     return folder
-
-
-def calibration_of(ranking: str | Path) -> Calibration | None:
-    """The calibration beside an exported ranker; None where there is none."""
-    path = Path(ranking) / CALIBRATION_FILE
-    return from_dict(json.loads(path.read_text())) if path.is_file() else None
 
 
 class _Retrieval:

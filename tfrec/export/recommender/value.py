@@ -9,18 +9,16 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.heads import Heads
 from tfrec.export.recommender.inputs import NOW, WEIGHT
 from tfrec.export.recommender.sources import Request
 from tfrec.features.encode import recent
 from tfrec.rerank.boost import boost_factor, boosted
-from tfrec.rerank.calibration_probability import Calibration
 from tfrec.rerank.utility import expected_value, request_weights
 from tfrec.schema import HISTORY, ITEM_ID
 
 DAY = 86_400.0
 SCORE = "score"
-# Outputs of a multi-task ranker -> inputs of the utility.
-PROBABILITIES = {"click": "p_click", "purchase": "p_purchase"}
 
 
 class Worth(NamedTuple):
@@ -43,10 +41,9 @@ class Value(tf.Module):
     Args:
         config: sections ``utility``, ``rerank`` (campaigns) and ``ranking``.
         catalogue: the items.
-        rank: the ranker's signature ``rank``. Its score, calibrated, is the chance of a purchase
-            for task ``binary``; a multi-task ranker's own ``click`` and ``purchase`` come first.
+        rank: the ranker's signature ``rank``.
         specs: its inputs by name.
-        calibration: of the ranker's score; None takes it as it is.
+        heads: what its outputs mean.
     """
 
     def __init__(
@@ -55,14 +52,13 @@ class Value(tf.Module):
         catalogue: Catalogue,
         rank: Callable[..., Any],
         specs: Mapping[str, tf.TensorSpec],
-        calibration: Calibration | None,
+        heads: Heads,
     ) -> None:
         super().__init__(name="value")
         self._utility, self._boosts = config.utility, config.rerank.boosts
         # The ranker reads so many items at most; twice as many go along, for those it knows not.
         self._history = 2 * max(config.ranking.history_length, 1)
-        self._binary = config.ranking.task == "binary"
-        self.catalogue, self._rank, self._calibration = catalogue, rank, calibration
+        self.catalogue, self._rank, self._heads = catalogue, rank, heads
         self._inputs = [n for n in specs if n != ITEM_ID]
 
     def of(self, request: Request, items: tf.Tensor) -> Worth:
@@ -73,12 +69,7 @@ class Value(tf.Module):
             items: int64 [batch, candidate], item indices; 0 is nothing.
         """
         scores = self._scores(request, items)
-        relevance = scores[SCORE]
-        parts = {"relevance": relevance}
-        if self._binary:
-            own = self._calibration(relevance) if self._calibration is not None else relevance
-            parts["p_purchase"] = own
-        parts |= {PROBABILITIES[n]: v for n, v in scores.items() if n in PROBABILITIES}
+        parts = self._heads.parts(scores)
         for name in self.catalogue.numbers:
             if name == "released":
                 parts["age"] = self._age(request, items)
@@ -98,7 +89,7 @@ class Value(tf.Module):
         return Worth(
             tf.where(items > 0, utility, never),
             {goal: tf.where(items > 0, v, tf.zeros_like(v)) for goal, v in shares.items()},
-            relevance,
+            scores[SCORE],
         )
 
     def _scores(self, request: Request, items: tf.Tensor) -> dict[str, tf.Tensor]:
