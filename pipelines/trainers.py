@@ -51,6 +51,7 @@ class Inputs:
         features: the feature table.
         retrieval, ranking: sections of the configuration.
         metric: validation metric of the retrieval model.
+        exclude_seen: whether items seen are left out when it is validated.
         examples, raw_examples, tables: folders of the inputs.
         checkpoints: folder of this very job; a job that was killed goes on from it.
         calibration: of the ranker's scores.
@@ -65,6 +66,7 @@ class Inputs:
     tables: str
     checkpoints: str
     calibration: str = "none"
+    exclude_seen: bool = True
 
     @classmethod
     def of(cls, custom_config: dict[str, Any]) -> Inputs:
@@ -75,6 +77,7 @@ class Inputs:
             ranking=RankingConfig.model_validate_json(given["ranking"]),
             metric=given["metric"],
             calibration=given.get("calibration", "none"),
+            exclude_seen=given.get("exclude_seen", True),
             **{k: given[k] for k in ("examples", "raw_examples", "tables", "checkpoints")},
         )
 
@@ -105,6 +108,7 @@ def retrieval_run_fn(fn_args: Any) -> None:
         section.train,
         data,
         metric=given.metric,
+        exclude_seen=given.exclude_seen,
         callbacks=_callbacks(section.model, given.checkpoints, fn_args.model_run_dir),
         verbose=_verbose(),
         strategy=make_strategy(section.train.replicas),

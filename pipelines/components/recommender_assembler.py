@@ -30,15 +30,10 @@ from tfrec.export.golden import save_golden
 from tfrec.export.recommender.assemble import assemble, save_recommender
 from tfrec.schema import ITEM_ID, USER_ID
 
-SECTIONS = {
-    "name",
-    "data",
-    "features",
-    "retrieval",
-    "ranking",
-    "utility",
-    "rerank",
-    "recommender",
+SECTIONS: dict[str, Any] = {
+    **dict.fromkeys(("name", "data", "features", "retrieval", "ranking"), True),
+    **dict.fromkeys(("utility", "rerank", "recommender"), True),
+    "gate": {"exclude_seen"},
 }
 
 

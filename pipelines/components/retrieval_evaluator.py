@@ -22,12 +22,16 @@ from pipelines.judging import coverage, judge, newest_version
 from tfrec.config import Config, GateConfig, RankingConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate, evaluate_lists
+from tfrec.evaluation.metrics import parse_metric
 from tfrec.evaluation.protocol import HeldOut, held_out
 from tfrec.evaluation.result import Evaluation
+from tfrec.export.batch import BatchRecommender
+from tfrec.export.context import held_out_context
 from tfrec.export.lists import saved_lists
+from tfrec.export.log import Log
 from tfrec.schema import FeatureTable
 from tfrec.training.fit import fit_retrieval
-from tfrec.training.transformed import load_transformed, read_raw_users
+from tfrec.training.transformed import load_transformed, read_raw_events
 
 
 class RetrievalEvaluatorSpec(ComponentSpec):
@@ -68,15 +72,23 @@ class Executor(BaseExecutor):
             history_length=ranking.history_length,
             sampled_negatives=ranking.enabled and ranking.label == "purchase",
         )
-        questions = held_out(data, "test", exclude_seen=True)
-        raw_users = read_raw_users(
-            uri["raw_examples"], "test", features, data.user_ids[questions.users]
-        )
-        k = int(gate.metric.partition("@")[2])
+        questions = held_out(data, "test", gate.exclude_seen)
+        events = read_raw_events(uri["raw_examples"], "test", features, data, data.test)
+        context = held_out_context(events, data, questions)
+        known = Log.from_encoded(data, questions.known)
+        _, k = parse_metric(gate.metric)
 
         def measure(folder: str | Path, name: str) -> Evaluation:
-            lists = saved_lists(folder, data, questions, k, raw_users)
-            return evaluate_lists(lists, questions.users, data, "test", (k,), name=name)
+            lists = saved_lists(BatchRecommender(folder, known), data, questions, k, context)
+            return evaluate_lists(
+                lists,
+                questions.users,
+                data,
+                "test",
+                (k,),
+                exclude_seen=gate.exclude_seen,
+                name=name,
+            )
 
         candidate = measure(path_utils.serving_model_path(uri["model"]), "candidate")
         baselines = {
@@ -109,7 +121,14 @@ def baseline(name: str, data: RetrievalData, questions: HeldOut, metric: str, k:
     """The metric of a cheap model trained on the same events with its usual parameters."""
     from tfrec.models import registry
 
-    trained = fit_retrieval(name, registry.spec(name).example, TrainConfig(), data, metric=metric)
+    trained = fit_retrieval(
+        name,
+        registry.spec(name).example,
+        TrainConfig(),
+        data,
+        metric=metric,
+        exclude_seen=questions.exclude_seen,
+    )
     return evaluate(
         trained.model, data, "test", (k,), questions=questions, name=name, progress=False
     )[metric]
@@ -141,7 +160,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         serving: str,
     ) -> None:
         rows = {"enabled", "label", "history_length"}
-        gate = {"metric", "baselines", "margin", "live_tolerance", "min_coverage"}
+        gate = {"metric", "exclude_seen", "baselines", "margin", "live_tolerance", "min_coverage"}
         super().__init__(
             RetrievalEvaluatorSpec(
                 model=model,

@@ -82,8 +82,8 @@ class RetrievalTuner(base_component.BaseComponent):
     Args:
         examples: transformed.
         transform_graph: of Transform.
-        config: the sections features, retrieval, ranking and the gate's metric are used; a change
-            of another section does not search again.
+        config: the sections features, retrieval, ranking, and what the gate measures, are used; a
+            change of another section does not search again.
 
     Raises:
         ValueError: no range is declared.
@@ -103,7 +103,7 @@ class RetrievalTuner(base_component.BaseComponent):
         kept = config.model_dump(include={"name", "data", "split", "features", "retrieval"})
         rows = {"enabled", "label", "history_length"}
         kept["ranking"] = config.ranking.model_dump(include=rows)
-        kept["gate"] = {"metric": config.gate.metric}
+        kept["gate"] = config.gate.model_dump(include={"metric", "exclude_seen"})
         super().__init__(
             RetrievalTunerSpec(
                 examples=examples,

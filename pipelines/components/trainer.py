@@ -102,6 +102,7 @@ class ModelTrainer(base_component.BaseComponent):
             else "{}",
             "ranking": ranking.model_dump_json(include=rows if kind == "retrieval" else None),
             "metric": config.gate.metric,
+            "exclude_seen": config.gate.exclude_seen,
             "calibration": config.utility.calibration if kind == "ranking" else "none",
         }
         super().__init__(

@@ -69,6 +69,7 @@ class Oracle:
 
     def __init__(self, models: Path, settings: Config) -> None:
         self.settings = settings.recommender
+        self.repeats = settings.recommends_seen
         self.retrieval = tf.saved_model.load(str(models / "retrieval"))
         self.ranking = tf.saved_model.load(str(models / "ranking"))
         splits, _, items = small_tables()
@@ -95,7 +96,7 @@ class Oracle:
 
     def _fine(self, asked: Asked) -> list[str]:
         history = [i for i in asked.history if i in self.ids]
-        banned = {*asked.exclude, *(history if self.settings.exclude_seen else ())}
+        banned = {*asked.exclude, *(() if self.repeats else history)}
         wanted = set(asked.genres)
         return [i for i in self.ids if i not in banned and (not wanted or self.genres[i] & wanted)]
 

@@ -235,7 +235,11 @@ def recommend(
 
 SplitOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="Its section 'split'; else each user's last event tests."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="Its section 'split' and gate.exclude_seen; else each user's last event tests.",
+    ),
 ]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="HTML report to write.")]
 
@@ -248,11 +252,12 @@ def _measure(named: dict[str, Path], tables: Path, config: Path | None) -> tuple
     from tfrec.export.measure import data_of_ids, evaluate_saved
 
     canonical = read_tables(tables)
-    split = load(config).split if config else SplitConfig()
-    splits = split_events(canonical.interactions, split)
+    loaded = load(config) if config else None
+    splits = split_events(canonical.interactions, loaded.split if loaded else SplitConfig())
     data = data_of_ids(canonical, splits)
+    seen = loaded.gate.exclude_seen if loaded else True
     return {
-        name: evaluate_saved(folder, canonical, splits, data=data, name=name)
+        name: evaluate_saved(folder, canonical, splits, data=data, exclude_seen=seen, name=name)
         for name, folder in named.items()
     }, data
 
@@ -264,7 +269,7 @@ def evaluate(
     config: SplitOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Measures an exported model on the test split: whole catalogue, seen items excluded."""
+    """Measures an exported model on the test split: the whole catalogue is ranked."""
     with told():
         _report(*_measure({model.name: model}, tables, config), report)
 

@@ -66,6 +66,12 @@ class Config(Frozen):
         """The features with the two ids added."""
         return FeatureTable(features=self.features)
 
+    @property
+    def recommends_seen(self) -> bool:
+        """Whether the recommender may answer items of the history."""
+        own = self.recommender.exclude_seen
+        return not (self.gate.exclude_seen if own is None else own)
+
 
 def _unknown_key_hint(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """The nearest known key, for a message about an unknown one."""

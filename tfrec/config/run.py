@@ -12,6 +12,9 @@ class GateConfig(Frozen):
 
     Attributes:
         metric: the deciding whole-catalogue metric, as ``recall@10``.
+        exclude_seen: an item that a user had is neither recommended to them nor asked for, wherever
+            lists are measured: validation, tuning, baselines, gate, report. False where buying
+            again is what one predicts; the recommender then recommends it, too (see there).
         baselines: registry names of cheap models trained on the same split.
         margin: the model must reach ``(1 + margin)`` times each baseline's metric.
         live_tolerance: share of the live model's metric that may be lost.
@@ -22,6 +25,7 @@ class GateConfig(Frozen):
     """
 
     metric: str = "recall@10"
+    exclude_seen: bool = True
     baselines: tuple[str, ...] = ("popular",)
     margin: float = Field(default=0.0, ge=-1)
     live_tolerance: float = Field(default=0.02, ge=0, le=1)

@@ -91,8 +91,9 @@ def popular_only(lists: np.ndarray, counts: np.ndarray, seen: HeldOut) -> Findin
     for start in range(0, len(lists), 1024):
         stop = min(start + 1024, len(lists))
         allowed = np.ones((stop - start, len(counts)), bool)
-        rows, items = seen.seen(start, stop)
-        allowed[rows, items] = False
+        if seen.exclude_seen:
+            rows, items = seen.seen(start, stop)
+            allowed[rows, items] = False
         order = allowed[:, ranked]
         popular = order & (np.cumsum(order, axis=1) <= k)
         is_popular = np.zeros_like(allowed)
@@ -131,7 +132,7 @@ def leaks(splits: Mapping[str, pa.Table]) -> list[Finding]:
             "critical" if share > 0.5 else "warning",
             f"{both:,} of {test.num_rows:,} test events are pairs the user trained on",
             "repeated purchases are no test of discovery: keep each pair's first event "
-            "(data.repeats: first), or evaluate with exclude_seen off on purpose",
+            "(data.repeats: first), or count them on purpose (gate.exclude_seen: false)",
         ),
         _graded(
             "training after test",

@@ -35,10 +35,11 @@ def sample_negatives(
         seed: of the draw.
 
     Returns:
-        int32 [n, count] item indices, rows as ``held_out(data, split).users``.
+        int32 [n, count] item indices, rows as ``held_out(data, split, exclude_seen=False).users``:
+        who bought an item again is asked about it, too.
     """
     random = np.random.default_rng(seed)
-    users = held_out(data, split).users
+    users = held_out(data, split, exclude_seen=False).users
     out = np.zeros((len(users), count), np.int32)
     rows = max(1, (64 << 20) // (8 * data.n_items))
     for start, stop in blocks(len(users), rows):
@@ -114,7 +115,8 @@ def evaluate_sampled(
     Args:
         model: a ``Recommender``.
         data: encoded data with one held-out item a user in ``split``.
-        negatives: int [n, m], item indices, rows as ``held_out(data, split).users``.
+        negatives: int [n, m], item indices, rows as ``held_out(data, split,
+            exclude_seen=False).users``.
         split, ks, block, max_memory_mb, progress, name: see ``evaluate``.
         ties: ``against`` or ``for`` the model.
 
@@ -133,7 +135,8 @@ def evaluate_sampled(
     if negatives.ndim != 2 or len(negatives) != len(questions.users):
         raise ValueError(
             f"negatives are [n, m], one row for each of the {len(questions.users)} tested users; "
-            f"got {negatives.shape}; see held_out(data, split).users for their order"
+            f"got {negatives.shape}; see held_out(data, split, exclude_seen=False).users for their "
+            f"order"
         )
     if negatives.size and not (negatives.min() >= 0 and negatives.max() <= data.n_items):
         raise ValueError(

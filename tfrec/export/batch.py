@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from tfrec.data.encoded import HISTORY_WEIGHT
 from tfrec.data.progress import progress
 from tfrec.export.log import Log
 from tfrec.export.raw import EXCLUDE, SCORE, TITLE, K
@@ -75,7 +76,7 @@ def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: s
     number = spec.dtype == tf.float32
     if name not in users.column_names:
         shape = [len(rows), *(d or 1 for d in spec.shape[1:])]
-        return tf.fill(shape, float("nan") if number else "")
+        return tf.fill(shape, tf.constant(float("nan") if number else "", spec.dtype))
     index = pa.array(np.where(rows >= 0, rows, 0), pa.int64(), mask=rows < 0)
     column = users.column(name).combine_chunks().take(index)
     if number and spec.shape.rank == 1:
@@ -88,8 +89,10 @@ def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: s
         return tf.constant(pc.fill_null(column, b"").to_pylist(), tf.string)
     if spec.shape.rank == 1:
         return tf.constant(pc.fill_null(pc.cast(column, pa.string()), "").to_pylist(), tf.string)
-    ragged = tf.ragged.constant([v or [] for v in column.to_pylist()], dtype=tf.string)
-    return ragged.to_tensor(default_value="")
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    flat = pc.fill_null(pc.cast(pc.list_flatten(column), pa.binary()), b"")
+    values = tf.constant(flat.to_numpy(zero_copy_only=False), tf.string)
+    return tf.RaggedTensor.from_row_lengths(values, lengths).to_tensor(default_value="")
 
 
 class BatchRecommender:
@@ -97,11 +100,16 @@ class BatchRecommender:
 
     Args:
         model: folder of a SavedModel, or of its versions (the highest is taken).
-        interactions: canonical interactions that have happened.
-        users: canonical users, with their attributes.
+        interactions: what has happened, as canonical interactions or their ``Log``.
+        users: canonical users, with their attributes; None where questions tell them.
+
+    Raises:
+        ModelFolderError: no retrieval SavedModel there.
     """
 
-    def __init__(self, model: str | Path, interactions: pa.Table, users: pa.Table) -> None:
+    def __init__(
+        self, model: str | Path, interactions: pa.Table | Log, users: pa.Table | None = None
+    ) -> None:
         self.folder = latest_version(model)
         self._loaded = tf.saved_model.load(str(self.folder))
         if "recommend" not in self._loaded.signatures:
@@ -111,8 +119,11 @@ class BatchRecommender:
             )
         self._call = self._loaded.signatures["recommend"]
         self._specs: dict[str, tf.TensorSpec] = self._call.structured_input_signature[1]
-        self.log = Log.from_table(interactions)
-        self._users = users
+        if isinstance(interactions, Log):
+            self.log = interactions
+        else:
+            self.log = Log.from_table(interactions)
+        self._users = pa.table({USER_ID: pa.array([], pa.string())}) if users is None else users
 
     def batches(
         self,
@@ -129,8 +140,8 @@ class BatchRecommender:
             k: list length.
             batch_size: most users at once; fewer where their histories are long.
             exclude_seen: whether items of a user's past are left out.
-            context: what each asks (a column ``query``), one row a user; without it, or without a
-                column that the model takes, nothing is asked.
+            context: what each asks (a column ``query``), one row a user; it goes before the
+                users' attributes. What neither tells is sent as missing.
 
         Yields:
             start, stop and the answer: ``item_id`` object [batch, k] of bytes, ``score`` float32
@@ -169,13 +180,16 @@ class BatchRecommender:
         context: pa.Table | None,
     ) -> dict[str, np.ndarray]:
         width = int(max(self.log.counts(codes).max(initial=1), 1))
-        seen = self.log.last(codes, width)
+        given = min(width, HISTORY_GIVEN)
+        banned = self.log.last(codes, width) if exclude_seen else np.full((len(codes), 1), "")
         inputs: dict[str, Any] = {
             USER_ID: tf.constant(list(users), tf.string),
-            HISTORY: tf.constant(self.log.last(codes, min(width, HISTORY_GIVEN)), tf.string),
-            EXCLUDE: tf.constant(seen if exclude_seen else np.full((len(codes), 1), ""), tf.string),
+            HISTORY: tf.constant(self.log.last(codes, given), tf.string),
+            EXCLUDE: tf.constant(banned, tf.string),
             K: tf.constant(k, tf.int32),
         }
+        if HISTORY_WEIGHT in self._specs:
+            inputs[HISTORY_WEIGHT] = tf.constant(self.log.last_weights(codes, given))
         for name, spec in self._specs.items():
             if name in inputs:
                 continue

@@ -18,7 +18,8 @@ from tfrec.evaluation.doctor import (
 )
 from tfrec.evaluation.protocol import held_out
 from tfrec.export.batch import BatchRecommender
-from tfrec.export.measure import indices_of
+from tfrec.export.context import held_out_context
+from tfrec.export.lists import saved_lists
 from tfrec.training.workspace import open_workspace
 
 USERS = 2000  # most users whose lists are looked at
@@ -44,9 +45,9 @@ def checkup(config: Config, model: Path | None, work: Path | None = None) -> lis
     users = np.unique(space.data.test.user)
     if len(users) > USERS:
         users = np.sort(np.random.default_rng(0).choice(users, USERS, replace=False))
-    questions = held_out(space.data, "test", users=users)
+    questions = held_out(space.data, "test", config.gate.exclude_seen, users)
     known = pa.concat_tables([space.splits["train"], space.splits["eval"]])
     recommender = BatchRecommender(model, known, space.tables.users)
-    raw = recommender.lists(space.data.user_ids[questions.users], K)
-    lists = indices_of(raw, space.data.item_ids)
+    context = held_out_context(space.splits["test"], space.data, questions)
+    lists = saved_lists(recommender, space.data, questions, K, context)
     return examine(space.data, space.splits, space.tables.items, questions, lists)

@@ -1,4 +1,4 @@
-"""Histories of raw ids, from canonical interactions."""
+"""Histories of raw ids, from canonical interactions or from encoded events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID
+from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID, WEIGHT
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Log:
     Attributes:
         users, items: object arrays of raw ids.
         item: int32 [event], codes of ``items``.
+        weight: float32 [event], e.g. the rating; NaN where the table has none.
         indptr: int64 [user + 1].
     """
 
     users: np.ndarray
     items: np.ndarray
     item: np.ndarray
+    weight: np.ndarray
     indptr: np.ndarray
 
     @classmethod
@@ -36,11 +39,27 @@ class Log:
         time = interactions.column(TIMESTAMP).to_numpy()
         order = np.lexsort((np.arange(len(codes)), time, codes))
         counts = np.bincount(codes, minlength=len(user.dictionary))
+        weight = np.full(len(codes), np.nan, np.float32)
+        if WEIGHT in interactions.column_names:
+            given = pc.cast(interactions.column(WEIGHT), pa.float32())
+            weight = given.to_numpy(zero_copy_only=False)[order].astype(np.float32)
         return cls(
             np.asarray(user.dictionary.to_pylist(), object),
             np.asarray(item.dictionary.to_pylist(), object),
             item.indices.to_numpy()[order],
+            weight,
             np.concatenate([[0], np.cumsum(counts)]),
+        )
+
+    @classmethod
+    def from_encoded(cls, data: RetrievalData, events: Interactions) -> Log:
+        """Names encoded events by the ids of ``data``; a user's code is their index."""
+        return cls(
+            data.user_ids.astype(object),
+            data.item_ids.astype(object),
+            events.item,
+            events.weight,
+            events.indptr,
         )
 
     def codes(self, users: Sequence[str] | np.ndarray) -> np.ndarray:
@@ -54,10 +73,22 @@ class Log:
 
     def last(self, codes: np.ndarray, width: int) -> np.ndarray:
         """Raw ids of the last ``width`` items, object [batch, width], oldest first, '' behind."""
+        inside, event = self._last_events(codes, width)
+        out = np.full(inside.shape, "", object)
+        out[inside] = self.items[self.item[event]]
+        return out
+
+    def last_weights(self, codes: np.ndarray, width: int) -> np.ndarray:
+        """Weights of the same events, float32 [batch, width], NaN behind."""
+        inside, event = self._last_events(codes, width)
+        out = np.full(inside.shape, np.nan, np.float32)
+        out[inside] = self.weight[event]
+        return out
+
+    def _last_events(self, codes: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which places of [batch, width] hold an event, and the events there, row by row."""
         counts = np.minimum(self.counts(codes), width)
         at = np.arange(width)[None, :]
         inside = at < counts[:, None]
         start = np.where(codes >= 0, self.indptr[codes + 1], 0) - counts
-        out = np.full((len(codes), width), "", object)
-        out[inside] = self.items[self.item[(start[:, None] + at)[inside]]]
-        return out
+        return inside, (start[:, None] + at)[inside]

@@ -18,6 +18,7 @@ from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.result import Evaluation
 from tfrec.export.batch import BatchRecommender
 from tfrec.export.context import held_out_context
+from tfrec.export.lists import saved_lists
 from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.schema import FeatureTable
 
@@ -44,9 +45,10 @@ def evaluate_saved(
     *,
     data: RetrievalData | None = None,
     batch_size: int = 1024,
+    exclude_seen: bool = True,
     name: str = "",
 ) -> Evaluation:
-    """Measures a retrieval SavedModel on the test split; seen items are excluded.
+    """Measures a retrieval SavedModel on the test split.
 
     A model that takes context (a query) is given that of the held-out event.
 
@@ -57,6 +59,7 @@ def evaluate_saved(
         ks: cut-offs.
         data: of ``data_of_ids``, where several models are measured.
         batch_size: most users asked at once.
+        exclude_seen: see ``tfrec.evaluation.held_out``.
         name: of the model in tables; by default its folder.
 
     Raises:
@@ -64,17 +67,17 @@ def evaluate_saved(
         ValueError: nothing is held out.
     """
     data = data or data_of_ids(tables, splits)
-    questions = held_out(data, "test")
+    questions = held_out(data, "test", exclude_seen)
     known = pa.concat_tables([splits["train"], splits["eval"]])
     recommender = BatchRecommender(model, known, tables.users)
     context = held_out_context(splits["test"], data, questions)
-    users = data.user_ids[questions.users]
-    raw = recommender.lists(users, max(ks), batch_size, context)
-    lists = indices_of(raw, data.item_ids)
-    # A model trained on another catalogue may name items that this data lacks: close the gaps.
-    order = np.argsort(lists == 0, axis=1, kind="stable")
-    lists = np.take_along_axis(lists, order, axis=1)
-    name = name or str(model)
     return evaluate_lists(
-        lists, questions.users, data, "test", ks, name=name, beyond=Beyond(data, k=min(10, max(ks)))
+        saved_lists(recommender, data, questions, max(ks), context, batch_size),
+        questions.users,
+        data,
+        "test",
+        ks,
+        exclude_seen=exclude_seen,
+        name=name or str(model),
+        beyond=Beyond(data, k=min(10, max(ks))),
     )

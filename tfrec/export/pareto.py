@@ -29,6 +29,7 @@ from tfrec.evaluation.protocol import HeldOut, Split, held_out
 from tfrec.evaluation.tradeoffs import Candidates, Tradeoffs, by_item, taken
 from tfrec.evaluation.weight_search import Front, Search, Setting, search
 from tfrec.export.batch import BatchRecommender
+from tfrec.export.context import held_out_context
 from tfrec.export.measure import indices_of
 from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.rerank.calibration_fit import fit_platt
@@ -104,7 +105,9 @@ def _scored(
     recommender = BatchRecommender(model, data.known(split), data.tables.users)
     ids = data.encoded.user_ids[questions.users]
     items, scores = [], []
-    for _, _, answer in recommender.batches(ids, n, 1024, True):
+    rows = data.splits["eval" if split == "validation" else split]
+    context = held_out_context(rows, data.encoded, questions)
+    for _, _, answer in recommender.batches(ids, n, 1024, questions.exclude_seen, context):
         raw = np.char.decode(answer["item_id"].astype(bytes), "utf-8")
         items.append(indices_of(raw, data.encoded.item_ids))
         scores.append(np.where(items[-1] > 0, answer["score"], 0.0))
@@ -126,7 +129,7 @@ def tradeoffs(
     split where none is given. Both ``relevance`` and ``p_purchase`` are that chance.
     """
     utility = config.utility
-    questions = held_out(data.encoded, split)
+    questions = held_out(data.encoded, split, config.gate.exclude_seen)
     items, scores = _scored(model, data, questions, split, n)
     ids = data.encoded.item_ids
     price = _numbers(data.tables.items, str(utility.price), ids)

@@ -99,13 +99,14 @@ def train_models(
         retrieval.train,
         space.data,
         metric=config.gate.metric,
+        exclude_seen=config.gate.exclude_seen,
         callbacks=[_Epochs(say, retrieval.model)],
         strategy=make_strategy(retrieval.train.replicas),
         base=base,
     )
     for line in fitted.warm.lines() if fitted.warm else ():
         say(line)
-    found = evaluate(fitted.model, space.data, "test")
+    found = evaluate(fitted.model, space.data, "test", exclude_seen=config.gate.exclude_seen)
     names = space.titles()
     titles = title_table(list(space.data.item_ids), names) if names else None
     path = export_retrieval(

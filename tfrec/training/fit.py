@@ -79,7 +79,7 @@ def fit_retrieval(
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
-        ValueError: no training events, or a bad metric.
+        ValueError: no training events, a bad metric, or ``base`` for a rating model.
     """
     if not len(data.train):
         raise ValueError(
@@ -89,6 +89,11 @@ def fit_retrieval(
     if registry.spec(name).kind == "rating":
         from tfrec.training.rating import fit_rating
 
+        if base is not None:
+            raise ValueError(
+                f"retrieval.warm_start: {name!r} predicts ratings and starts cold; set "
+                f"retrieval.warm_start: null"
+            )
         return fit_rating(
             name,
             params,

@@ -74,7 +74,7 @@ def _with_images(columns: Columns, features: FeatureTable) -> Columns:
 
 
 class _Users:
-    """Features of users, gathered from the rows that pass by; the last row of a user counts."""
+    """Features of users, gathered from the rows that pass by; any row of a user has them."""
 
     def __init__(self, names: Sequence[str], size: int) -> None:
         self._names, self._size = names, size
@@ -192,46 +192,61 @@ def load_transformed(
     return data, encoder
 
 
-def read_raw_users(
-    examples: str | Path, split: str, features: FeatureTable, ids: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Raw user and context features of some users, from the raw examples of a split.
+def read_raw_events(
+    examples: str | Path,
+    split: str,
+    features: FeatureTable,
+    data: RetrievalData,
+    events: Interactions,
+) -> pa.Table:
+    """Raw user and context features of a split's events, as ExampleGen wrote them.
 
     Args:
         examples: folder of the raw examples (of ExampleGen).
-        split: where to look; a user without a row has missing values.
+        split: which one to read.
         features: the feature table.
-        ids: str [user].
+        data: supplies the ids by index.
+        events: the split as ``load_transformed`` encoded it; rows of other pairs (sampled items
+            that nobody had, ids that the vocabularies lack) are left out.
 
     Returns:
-        Raw columns by name, each [user, ...], in the order of ``ids``; the last row of a user
-        counts.
+        One row an event, in the order of time and log: ``user_id``, ``item_id`` string,
+        ``timestamp`` int64 and the features, binary, float, or lists of them.
     """
-    wanted = (*features.of("user"), *features.of("context"))
-    blocks_read = []
+    wanted = (*features.of("user", ids=False), *features.of("context"))
+    single = {name: tf.io.FixedLenFeature([], tf.string) for name in (USER_ID, ITEM_ID)}
+    single |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (TIMESTAMP, LOG_ORDER)}
+    known = {USER_ID: _binary(data.user_ids), ITEM_ID: _binary(data.item_ids)}
+    width = data.n_items + 1
+    pairs = np.unique(events.user.astype(np.int64) * width + events.item)
+    parts = []
     for serialized in read_records(split_files(examples, split)):
-        parsed = {k: v.numpy() for k, v in parse_examples(serialized, wanted, False).items()}
-        blocks_read.append(parsed)
-    known = pa.array([str(i) for i in ids], pa.string()).cast(pa.binary())
-    out: dict[str, np.ndarray] = {}
-    for name in blocks_read[0]:
-        if name == USER_ID:
-            continue
-        width = max(b[name].shape[1] if b[name].ndim > 1 else 0 for b in blocks_read)
-        example = blocks_read[0][name]
-        missing: Any = b"" if example.dtype == object else np.nan
-        shape = (len(ids), width) if example.ndim > 1 else (len(ids),)
-        out[name] = np.full(shape, missing, example.dtype)
-    for parsed in blocks_read:
-        found, last = np.unique(parsed[USER_ID][::-1], return_index=True)
-        last = len(parsed[USER_ID]) - 1 - last
-        place = pc.index_in(pa.array(found, pa.binary()), known)
-        at = pc.fill_null(place, -1).to_numpy(zero_copy_only=False)
-        last, at = last[at >= 0], at[at >= 0]
-        for name, values in out.items():
-            rows = parsed[name][last]
-            if values.ndim > 1:
-                values[at, : rows.shape[1]] = rows
-            else:
-                values[at] = rows
-    return out
+        keys = {k: v.numpy() for k, v in tf.io.parse_example(serialized, single).items()}
+        user, item = (_places(keys[name], known[name]) for name in (USER_ID, ITEM_ID))
+        kept = np.flatnonzero(np.isin(user * width + item, pairs))
+        columns = {name: values[kept] for name, values in keys.items()}
+        if wanted:
+            parsed = parse_examples(tf.gather(serialized, kept), wanted, False)
+            columns |= {name: values.numpy() for name, values in parsed.items()}
+        parts.append(pa.table({name: _arrow(values) for name, values in columns.items()}))
+    table = pa.concat_tables(parts).sort_by([(TIMESTAMP, "ascending"), (LOG_ORDER, "ascending")])
+    return table.drop_columns([LOG_ORDER])
+
+
+def _binary(ids: np.ndarray) -> pa.Array:
+    return pa.array([str(i) for i in ids], pa.string()).cast(pa.binary())
+
+
+def _places(values: np.ndarray, known: pa.Array) -> np.ndarray:
+    """Positions of bytes [row] among known ones, int64; 0 where unknown."""
+    found = pc.fill_null(pc.index_in(pa.array(values, pa.binary()), known), 0)
+    return found.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    """A column of numbers or bytes, [row] or [row, n]."""
+    flat = pa.array(values.ravel(), pa.binary() if values.dtype == object else None)
+    if values.ndim == 1:
+        return flat
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)

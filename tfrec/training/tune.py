@@ -22,12 +22,14 @@ import yaml
 
 from tfrec.config import Config, Range, RetrievalConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
+from tfrec.models import registry
 from tfrec.training.fit import FitResult, fit_retrieval
 
 if TYPE_CHECKING:
     import optuna
 
 BEST, TABLE, STORAGE = "best.yaml", "trials.csv", "study.db"
+RATING_METRIC = "rmse"  # of models that predict ratings; smaller is better
 STARTUP = 5  # trials drawn at random before the sampler and the pruner have an opinion
 
 
@@ -115,7 +117,8 @@ def study_name(config: Config, data: RetrievalData, metric: str) -> str:
     """Names what makes trials comparable: model, data, split, ranges, fixed values, metric."""
     fixed = config.retrieval.model_dump(exclude={"search": {"trials", "timeout"}})
     sizes = [len(data.train), len(data.validation), data.n_users, data.n_items]
-    sections = [fixed, config.data.model_dump(), config.split.model_dump(), sizes, metric]
+    seen = config.gate.exclude_seen
+    sections = [fixed, config.data.model_dump(), config.split.model_dump(), sizes, metric, seen]
     mark = hashlib.sha256(json.dumps(sections, sort_keys=True, default=str).encode()).hexdigest()
     return f"{config.name}-{config.retrieval.model}-{mark[:12]}"
 
@@ -125,30 +128,39 @@ def tune(
     data: RetrievalData,
     folder: str | Path,
     *,
-    exclude_seen: bool = True,
     strategy: tf.distribute.Strategy | None = None,
     verbose: int | str = 0,
 ) -> TuneResult:
     """Searches ``config.retrieval.search`` for the best validation metric.
 
+    That is ``retrieval.search.metric`` or the gate's, which is to be large; for a model that
+    predicts ratings it is ``rmse``, which is to be small.
+
     The configured parameters themselves are the first trial where the ranges allow them. A trial
     whose parameters a model refuses counts as failed and the search goes on.
 
     Args:
-        config: its sections ``retrieval`` and ``gate.metric`` are used.
+        config: its section ``retrieval``, and ``gate.metric`` and ``gate.exclude_seen``, are used.
         data: encoded data with a validation split.
         folder: of the results; a second call with the same configuration and data goes on with the
             trials that are there.
-        exclude_seen, strategy, verbose: see ``fit_retrieval``.
+        strategy, verbose: see ``fit_retrieval``.
 
     Raises:
-        ValueError: no ranges, no validation events, or no trial was completed.
+        ValueError: no ranges, no validation events, a metric that the model is not measured by, or
+            no trial was completed.
     """
     import optuna
 
     retrieval = config.retrieval
     search = retrieval.search
-    metric = search.metric or config.gate.metric
+    rating = registry.spec(retrieval.model).kind == "rating"
+    metric = search.metric or (RATING_METRIC if rating else config.gate.metric)
+    if rating and metric != RATING_METRIC:
+        raise ValueError(
+            f"{retrieval.model!r} predicts ratings and is tuned by {RATING_METRIC!r}; got "
+            f"retrieval.search.metric {metric!r}; leave it out"
+        )
     if not search.space:
         raise ValueError(
             "tuning needs at least one range in retrieval.search.space, as "
@@ -165,7 +177,7 @@ def tune(
         study_name=study_name(config, data, metric),
         storage=f"sqlite:///{folder / STORAGE}",
         load_if_exists=True,
-        direction="maximize",
+        direction="minimize" if rating else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1),
     )
     # The seed moves on with the trials: a search gone on with does not repeat its draws.
@@ -186,7 +198,7 @@ def tune(
                 chosen.train,
                 data,
                 metric=metric,
-                exclude_seen=exclude_seen,
+                exclude_seen=config.gate.exclude_seen,
                 callbacks=[_Report(trial, metric, ends)],
                 verbose=verbose,
                 strategy=strategy,

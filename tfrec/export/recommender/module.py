@@ -84,13 +84,13 @@ class Recommendation(tf.Module):
         raw = to_batch(given)
         history = self.catalogue.positions(raw[HISTORY])
         excluded = self.catalogue.positions(raw[EXCLUDE])
-        seen = self._config.recommender.exclude_seen
+        repeats = self._config.recommends_seen
         filtered = tf.reduce_any(asked_for(raw))
         rows = tf.shape(history)[0]
         request = Request(
             raw=raw,
             history=history,
-            banned=tf.concat([excluded, history], axis=1) if seen else excluded,
+            banned=excluded if repeats else tf.concat([excluded, history], axis=1),
             excluded=excluded,
             filtered=filtered,
             allowed=tf.cond(
