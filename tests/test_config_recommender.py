@@ -40,6 +40,8 @@ def test_sources_of_nought_are_left_out() -> None:
         ({"recommender": {"retrieval": 0, "similar": 0, "popular": 0}}, "has a source"),
         ({"recommender": {"among": ["price"]}}, "recommender.among names 'price'"),
         ({"recommender": {"candidates": 0}}, "recommender.candidates"),
+        ({"recommender": {"strict": ["price"]}}, "recommender.strict names 'price'"),
+        ({"recommender": {"among": [], "strict": ["genre"]}}, "narrow the answer: \\[\\]"),
     ],
 )
 def test_errors_name_the_key(section: dict[str, Any], message: str) -> None:

@@ -7,9 +7,11 @@ model that a gate refused is never in it. Nothing is trained.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 from tfx.dsl.components.base import base_component, executor_spec
@@ -26,8 +28,10 @@ from pipelines.judging import newest_version
 from pipelines.trainers import GOLDEN_FILE, golden_requests
 from tfrec.config import Config
 from tfrec.data.tables import open_interactions, read_items
-from tfrec.export.golden import save_golden
+from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.recommender.assemble import assemble, save_recommender
+from tfrec.export.recommender.inputs import AMONG
+from tfrec.export.recommender.module import Recommendation
 from tfrec.schema import ITEM_ID, USER_ID
 
 SECTIONS: dict[str, Any] = {
@@ -87,6 +91,7 @@ class Executor(BaseExecutor):
         examples = artifact_utils.get_single_uri(input_dict["raw_examples"])
         asked = tf.function(module.recommend_examples, autograph=False)
         requests = golden_requests(asked, "recommend_examples", examples)
+        requests += relaxed_requests(module, asked, requests)
         run = Path(artifact_utils.get_single_uri(output_dict["model_run"]))
         save_golden(requests, run / GOLDEN_FILE)
         report = module.index_report
@@ -99,6 +104,31 @@ class Executor(BaseExecutor):
         verdict = artifact_utils.get_single_instance(output_dict["verdict"])
         print(f"  retrieval {retrieval.name}, ranking {ranking.name}", flush=True)
         write_verdict(verdict, "recommender assembler", [], measured)
+
+
+def relaxed_requests(
+    module: Recommendation, asked: Any, requests: list[GoldenRequest]
+) -> list[GoldenRequest]:
+    """A request whose filter nothing passes, a filter at a time: its list must not be empty.
+
+    Raises:
+        RuntimeError: it is, though the filter may give way.
+    """
+    more = []
+    for rule in module.rules.names:
+        if not rule.startswith(AMONG) or not requests:
+            continue
+        example = tf.train.Example.FromString(requests[0].examples[0])
+        example.features.feature[rule].bytes_list.value[:] = [b"no item has this value"]
+
+        def ask(rows: Sequence[bytes]) -> dict[str, np.ndarray]:
+            return {name: value.numpy() for name, value in asked(tf.constant(list(rows))).items()}
+
+        more += record(ask, "recommend_examples", [[example.SerializeToString()]])
+        answer = more[-1].answer
+        if not answer[ITEM_ID][0, 0] or not answer["fallback"][0]:
+            raise RuntimeError(f"a request for {rule} of no item got an empty list; see rules.py")
+    return more
 
 
 class RecommenderAssembler(base_component.BaseComponent):

@@ -154,12 +154,54 @@ def test_falls_back_within_the_allowed_set_and_says_so(models: Path, tmp_path: P
     assert set(got["source"][0]) == {b"fallback"}
     allowed = [i for i in oracle.popular if "g2" in oracle.genres[i]]
     assert [i.decode() for i in got["item_id"][0]] == allowed[:3]
-    # An unknown value allows nothing, and nothing is answered in its place.
-    nothing = ask(model, [Asked("u1", [], [], ["no such genre"])], 3)
-    assert (nothing["item_id"] == b"").all()
+    assert told(got, 0) == {"exclude_seen": 3}
+    assert told(got, 1) == {}
     # What the request itself excludes never comes back.
     barred = ask(model, [Asked("u1", [], allowed[:1], ["g2"])], 3)
     assert allowed[0].encode() not in barred["item_id"][0]
+
+
+def told(answer: dict[str, np.ndarray], row: int) -> dict[str, int]:
+    """The rules that gave way and how many items break them."""
+    pairs = zip(answer["rule"][row], answer["relaxed"][row], strict=True)
+    return {rule.decode(): int(count) for rule, count in pairs if count}
+
+
+def test_a_filter_that_nothing_passes_gives_way_last_of_all(models: Path, loaded: Any) -> None:
+    oracle = Oracle(models, config())
+    everything = [f"i{i}" for i in range(20)]
+    nowhere = Asked("u1", ["i1", "i3"], ["i5"], ["no such genre"], age="a1")
+    got = ask(loaded, [nowhere, REQUESTS[2]], 3)
+    # It is answered as if it had no filter: the same ranked list, without what was seen.
+    plain = ask(loaded, [Asked("u1", ["i1", "i3"], ["i5"], [], age="a1")], 3)
+    assert got["item_id"][0].tolist() == plain["item_id"][0].tolist()
+    assert got["fallback"].tolist() == [True, False]
+    assert (told(got, 0), told(got, 1)) == ({"among_genres": 3}, {})
+    # Excluding all of a category makes its filter give way as well, to what is not excluded.
+    kind = [i for i in everything if "g2" in oracle.genres[i]]
+    got = ask(loaded, [Asked("u1", [], kind, ["g2"])], 20)
+    assert {i.decode() for i in got["item_id"][0]} - {""} == set(everything) - set(kind)
+    assert told(got, 0) == {"among_genres": 20 - len(kind)}
+    # Seen comes before filters: all of the category was had, and it comes again.
+    got = ask(loaded, [Asked("u1", kind, [], ["g2"])], 20)
+    assert {i.decode() for i in got["item_id"][0]} - {""} == set(kind)
+    assert told(got, 0) == {"exclude_seen": len(kind)}
+    # Everything was had and nothing passes: both give way.
+    got = ask(loaded, [Asked("u1", everything, [], ["no such genre"])], 3)
+    assert [i.decode() for i in got["item_id"][0]] == oracle.popular[:3]
+    assert told(got, 0) == {"exclude_seen": 3, "among_genres": 3}
+    # Only a catalogue that is wholly blocked leaves nothing.
+    got = ask(loaded, [Asked("u1", [], everything, ["g2"])], 3)
+    assert (got["item_id"] == b"").all()
+    assert (told(got, 0), got["fallback"].tolist()) == ({}, [False])
+
+
+def test_a_strict_filter_never_gives_way(models: Path, tmp_path: Path) -> None:
+    settings = config(recommender={**NUMBERS, "strict": ["genres"]})
+    model = tf.saved_model.load(str(write_recommender(models, settings, tmp_path / "1")))
+    got = ask(model, [Asked("u1", [], [], ["no such genre"])], 3)
+    assert (got["item_id"] == b"").all()
+    assert got["rule"].tolist() == [[b"exclude_seen"]]
 
 
 def test_rows_do_not_depend_on_their_batch(loaded: Any) -> None:
@@ -213,7 +255,16 @@ def test_diverse_lists_and_limits(models: Path, tmp_path: Path) -> None:
         for genre in oracle.genres[item.decode()]:
             counted[genre] = counted.get(genre, 0) + 1
     assert max(counted.values()) <= 2
-    assert got["relaxed"].shape == (1, 1)
+    assert got["rule"].tolist() == [[b"max_per_group.genres", b"exclude_seen", b"among_genres"]]
+    assert told(got, 0) == {}
+    # All twenty: places of a genre run out, and what is beyond is counted, whoever put it there.
+    got = ask(model, REQUESTS[3:], 20, trade_off=tf.constant([NAN]))
+    counted, over = {}, 0
+    for item in got["item_id"][0]:
+        own = oracle.genres[item.decode()]
+        over += any(counted.get(genre, 0) >= 2 for genre in own)
+        counted |= {genre: counted.get(genre, 0) + 1 for genre in own}
+    assert told(got, 0) == {"max_per_group.genres": over}
     plain = ask(model, REQUESTS[3:], 3, trade_off=tf.constant([0.0]))
     assert (plain["item_id"][0] != b"").all()
 
@@ -241,6 +292,19 @@ def test_examples_take_the_defaults(loaded: Any) -> None:
     got = loaded.signatures["recommend_examples"](examples=tf.constant([example]))
     want = ask(loaded, [Asked("u1", ["i1", "i3"], [], [], age="a1")], 10)
     assert got["item_id"].numpy().tolist() == want["item_id"].tolist()
+    # The request's own inputs may be in there, too.
+    numbers = tf.train.Feature(float_list=tf.train.FloatList(value=[0.5]))
+    features |= {"exclude": text(b"i5", b"i6"), "among_genres": text(b"g2")}
+    features["weight_revenue"] = numbers
+    asked = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    got = loaded.signatures["recommend_examples"](examples=tf.constant([asked, example]))
+    requests = [
+        Asked("u1", ["i1", "i3"], ["i5", "i6"], ["g2"], age="a1"),
+        Asked("u1", ["i1", "i3"], [], [], age="a1"),
+    ]
+    want = ask(loaded, requests, 10, weight_revenue=tf.constant([0.5, NAN]))
+    assert got["item_id"].numpy().tolist() == want["item_id"].tolist()
+    np.testing.assert_allclose(got["score"], want["score"], rtol=1e-5)
 
 
 def test_loads_with_tensorflow_alone(folder: Path) -> None:

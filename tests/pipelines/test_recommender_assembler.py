@@ -76,7 +76,14 @@ def test_assembles_what_was_pushed(tmp_path: Path) -> None:
     assert read_verdict(outputs["verdict"][0])["measured"]["items"] == 20
     model = tmp_path / "model" / "Format-Serving"
     requests = load_golden(tmp_path / "run" / GOLDEN_FILE)
-    assert sum(len(r.examples) for r in requests) == 8
+    assert sum(len(r.examples) for r in requests) == 8 + 1
+    # One more asks for a genre that no item has: the filter gives way, and the answer says so.
+    odd = requests[-1]
+    assert b"among_genres" in odd.examples[0]
+    assert (odd.answer["item_id"] != b"").any()
+    assert odd.answer["fallback"].tolist() == [1.0]
+    given_up = odd.answer["relaxed"][odd.answer["rule"] == b"among_genres"]
+    assert given_up.tolist() == [(odd.answer["item_id"] != b"").sum()]
     with (
         served(model) as server,
         Client(server.grpc_address, MODEL, timeout=60) as grpc,

@@ -59,6 +59,13 @@ class Config(Frozen):
                     f"recommender.among names {name!r}; requests filter by one of the item "
                     f"features {grouped}"
                 )
+        among = grouped if self.recommender.among is None else list(self.recommender.among)
+        for name in self.recommender.strict:
+            if name not in among:
+                raise ValueError(
+                    f"recommender.strict names {name!r}; a filter that never gives way is one of "
+                    f"those by which requests may narrow the answer: {among}"
+                )
         return self
 
     @property

@@ -25,6 +25,8 @@ class RecommenderConfig(Frozen):
         list_length: of ``recommend_examples``, and where a request gives no ``k``.
         among: item features by which a request may narrow the answer (``among_<feature>``); None
             takes every item feature of kind ``categorical`` and ``multi``.
+        strict: filters that never give way. The others do, last of all rules, where nothing passes
+            them: an answer is not left empty.
         exclude_seen: items of the history are not recommended; None: as ``gate.exclude_seen``
             says, so that it is measured as it serves.
     """
@@ -37,6 +39,7 @@ class RecommenderConfig(Frozen):
     candidates: int = Field(default=500, ge=1)
     list_length: int = Field(default=10, ge=1)
     among: tuple[str, ...] | None = None
+    strict: tuple[str, ...] = ()
     exclude_seen: bool | None = None
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from tfrec.export.recommender.heads import Heads
 from tfrec.export.recommender.inputs import joined, request_specs
 from tfrec.export.recommender.lists import Lists
 from tfrec.export.recommender.module import Recommendation
+from tfrec.export.recommender.rules import Rules
 from tfrec.export.recommender.sources import Sources
 from tfrec.export.recommender.value import Value
 from tfrec.retrieval.brute_force import BruteForce
@@ -110,8 +111,8 @@ def assemble(
         sources,
         value,
         lists,
+        Rules(config, catalogue, among),
         specs,
-        users,
         model.report,
     )
 

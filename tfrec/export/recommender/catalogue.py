@@ -106,6 +106,8 @@ class Catalogue(tf.Module):
             sold_out = self.numbers["stock"].numpy() <= 0
         # What is sold out is never shown, so the popular list need not hold it.
         order = order[~sold_out[order]]
+        in_stock = ~sold_out & (np.arange(self.n_items + 1) > 0)
+        self.in_stock = tf.Variable(in_stock, trainable=False, name="in_stock")
         self.popular = tf.Variable(order.astype(np.int64), trainable=False, name="popular")
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:

@@ -77,8 +77,11 @@ def default_of(spec: tf.TensorSpec, list_length: int) -> tf.Tensor:
     if spec.name == K:
         return tf.constant(list_length, tf.int32)
     shape = [1 if size is None else size for size in spec.shape]
-    nothing: Any = {tf.string: "", tf.float32: np.nan}.get(spec.dtype, 0)
-    return tf.fill(shape, tf.constant(nothing, spec.dtype))
+    return tf.fill(shape, tf.constant(_nothing(spec.dtype), spec.dtype))
+
+
+def _nothing(dtype: tf.DType) -> Any:
+    return {tf.string: "", tf.float32: np.nan}.get(dtype, 0)
 
 
 def with_defaults(
@@ -117,20 +120,22 @@ def to_batch(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {name: value if name == K else wide(value) for name, value in raw.items()}
 
 
-def parse(examples: tf.Tensor, users: Specs) -> dict[str, tf.Tensor]:
-    """Inputs that speak of a user out of serialized tf.Examples; absent ones are '' and NaN."""
+def parse(examples: tf.Tensor, specs: Specs) -> dict[str, tf.Tensor]:
+    """Inputs out of serialized tf.Examples; absent ones are '', NaN and 0. ``k`` is not read."""
     spec: dict[str, Any] = {}
-    for name, tensor in users.items():
+    for name, tensor in specs.items():
+        if name == K:
+            continue
         if tensor.shape.rank == 2 and tensor.shape[1] is None:
             spec[name] = tf.io.RaggedFeature(tensor.dtype)
         else:
             inner = list(tensor.shape[1:])
-            nothing: Any = "" if tensor.dtype == tf.string else np.nan
+            nothing = _nothing(tensor.dtype)
             default = np.full(inner, nothing) if inner else nothing
             spec[name] = tf.io.FixedLenFeature(inner, tensor.dtype, default)
     parsed = tf.io.parse_example(examples, spec)
     return {
-        name: value.to_tensor(default_value="" if value.dtype == tf.string else np.nan)
+        name: value.to_tensor(default_value=_nothing(value.dtype))
         if isinstance(value, tf.RaggedTensor)
         else value
         for name, value in parsed.items()

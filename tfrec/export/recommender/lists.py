@@ -23,13 +23,11 @@ class Chosen(NamedTuple):
         items: int64 [batch, k]; 0 where there is nothing.
         sources: int32 [batch, k], codes.
         worth: float32 [batch, k] each.
-        relaxed: int32 [batch, limit].
     """
 
     items: tf.Tensor
     sources: tf.Tensor
     worth: Worth
-    relaxed: tf.Tensor
 
 
 class Lists(tf.Module):
@@ -86,7 +84,7 @@ class Lists(tf.Module):
             normalise=config.normalise and config.method != "none",
             limits=limits,
         )
-        return Chosen(*_taken(found.indices, items, sources, worth), found.relaxed)
+        return Chosen(*_taken(found.indices, items, sources, worth))
 
     def _mixes(self, request: Request, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Categories of candidates [batch, candidate, value] and of the history [batch, value]."""
@@ -135,8 +133,7 @@ class Lists(tf.Module):
             )
             front = tf.argsort(tf.cast(tf.equal(items, 0), tf.int32), axis=1, stable=True)
             front = front[:, : request.k]
-            taken = _taken(tf.cast(front, tf.int32), items, codes, both)
-            return Chosen(*taken, chosen.relaxed)
+            return Chosen(*_taken(tf.cast(front, tf.int32), items, codes, both))
 
         chosen = tf.cond(tf.reduce_any(short), fill, lambda: chosen)
         return chosen, tf.reduce_any(tf.equal(chosen.sources, CODES["fallback"]), axis=1)

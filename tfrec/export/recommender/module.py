@@ -19,13 +19,14 @@ from tfrec.export.recommender.inputs import (
     with_defaults,
 )
 from tfrec.export.recommender.lists import Lists
+from tfrec.export.recommender.rules import Rules
 from tfrec.export.recommender.sources import NAMES, Request, Sources
 from tfrec.export.recommender.value import Value
 from tfrec.retrieval.build import IndexReport
 from tfrec.schema import HISTORY, ITEM_ID
 
 TITLE, SCORE, RELEVANCE, SOURCE = "title", "score", "relevance", "source"
-FALLBACK, RELAXED, PART, EXAMPLES = "fallback", "relaxed", "part_", "examples"
+FALLBACK, RELAXED, RULE, PART, EXAMPLES = "fallback", "relaxed", "rule", "part_", "examples"
 
 
 class Recommendation(tf.Module):
@@ -53,11 +54,12 @@ class Recommendation(tf.Module):
     | `part_<goal>` | float32 [batch, k], that goal's share of the utility |
     | `relevance` | float32 [batch, k], the ranker's score |
     | `source` | string [batch, k]: `retrieval`, `similar`, `popular` or `fallback` |
-    | `fallback` | bool [batch]: places were filled with what is popular |
-    | `relaxed` | int32 [batch, limit], items that break each limit of ``rerank.max_per_group`` |
+    | `fallback` | bool [batch]: places were filled with what is popular, or a filter gave way |
+    | `rule` | string [batch, rule], the rules that may give way; see ``rules.py`` |
+    | `relaxed` | int32 [batch, rule], items of the list that break each rule |
 
-    ``recommend_examples`` takes ``examples`` (serialized tf.Examples of the users' inputs) and
-    answers lists of the configured length.
+    ``recommend_examples`` takes ``examples``, serialized tf.Examples that hold any of the inputs
+    but ``k``, and answers lists of the configured length.
     """
 
     def __init__(
@@ -68,15 +70,15 @@ class Recommendation(tf.Module):
         sources: Sources,
         value: Value,
         lists: Lists,
+        rules: Rules,
         specs: Specs,
-        users: Specs,
         index_report: IndexReport | None = None,
     ) -> None:
         super().__init__(name="recommendation")
         self.parts = parts  # the SavedModels inside, kept for their variables and tables
         self.catalogue, self.sources = catalogue, sources
-        self.value, self.lists = value, lists
-        self._config, self._specs, self._users = config, specs, users
+        self.value, self.lists, self.rules = value, lists, rules
+        self._config, self._specs = config, specs
         self.index_report = index_report
 
     def recommend(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -95,7 +97,9 @@ class Recommendation(tf.Module):
             filtered=filtered,
             allowed=tf.cond(
                 filtered,
-                lambda: allowed_items(self.catalogue, raw),
+                lambda: allowed_items(
+                    self.catalogue, raw, excluded, self._config.recommender.strict
+                ),
                 lambda: tf.ones([rows, 0], tf.bool),
             ),
             k=tf.maximum(tf.reduce_max(raw[K]), 0),
@@ -109,20 +113,21 @@ class Recommendation(tf.Module):
             SCORE: chosen.worth.utility,
             RELEVANCE: chosen.worth.relevance,
             SOURCE: tf.gather(tf.constant(NAMES), chosen.sources),
-            FALLBACK: fallback,
         }
         if self.catalogue.titles is not None:
             answer[TITLE] = tf.gather(self.catalogue.titles, chosen.items)
-        if self._config.rerank.max_per_group:
-            answer[RELAXED] = chosen.relaxed
+        if self.rules.names:
+            broken = self.rules.broken(request, chosen.items)
+            answer[RELAXED] = broken
+            answer[RULE] = tf.tile(tf.constant([self.rules.names]), [rows, 1])
+            fallback |= self.rules.gave_way(broken)
+        answer[FALLBACK] = fallback
         return answer | {PART + goal: share for goal, share in chosen.worth.parts.items()}
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Lists for serialized tf.Examples; everything but the users' inputs is the default."""
-        length = self._config.recommender.list_length
-        given = parse(examples, self._users)
-        rest = {n: default_of(s, length) for n, s in self._specs.items() if n not in given}
-        return self.recommend(**given, **rest)
+        """Lists of the configured length for serialized tf.Examples; see the class."""
+        k = default_of(self._specs[K], self._config.recommender.list_length)
+        return self.recommend(**parse(examples, self._specs), k=k)
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name."""
