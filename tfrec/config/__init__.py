@@ -7,6 +7,7 @@ the rule it breaks.
 from tfrec.config.base import ConfigError
 from tfrec.config.data import DataConfig, Rule, SplitConfig, TableMap
 from tfrec.config.decide import BoostConfig, RerankConfig, UtilityConfig
+from tfrec.config.exploration import ExplorationConfig
 from tfrec.config.index import IndexConfig
 from tfrec.config.load import Config, load_config, parse_config
 from tfrec.config.models import (
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataConfig",
+    "ExplorationConfig",
     "GateConfig",
     "IndexConfig",
     "PipelineConfig",

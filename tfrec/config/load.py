@@ -52,6 +52,12 @@ class Config(Frozen):
         check_features(self.utility, self.rerank, table)
         joined = self.recommender.enabled and self.ranking.enabled
         check_goals(self.utility, self.ranking, joined)
+        thompson = self.recommender.exploration.kind == "thompson"
+        if joined and thompson and self.ranking.last_layer_prior is None:
+            raise ValueError(
+                "recommender.exploration.kind 'thompson' draws from the posterior of the ranker's "
+                "last layer; give ranking.last_layer_prior a number above 0, as 1.0"
+            )
         grouped = [f.name for f in table.of("item") if f.kind in ("categorical", "multi")]
         for name in self.recommender.among or ():
             if name not in grouped:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Frozen
+from tfrec.config.exploration import ExplorationConfig
 
 SourceName = Literal["retrieval", "similar", "popular"]
 
@@ -29,6 +30,7 @@ class RecommenderConfig(Frozen):
             them: an answer is not left empty.
         exclude_seen: items of the history are not recommended; None: as ``gate.exclude_seen``
             says, so that it is measured as it serves.
+        exploration: whether lists now and then try something.
     """
 
     enabled: bool = False
@@ -41,6 +43,7 @@ class RecommenderConfig(Frozen):
     among: tuple[str, ...] | None = None
     strict: tuple[str, ...] = ()
     exclude_seen: bool | None = None
+    exploration: ExplorationConfig = ExplorationConfig()
 
     @model_validator(mode="after")
     def _check(self) -> RecommenderConfig:

@@ -55,8 +55,11 @@ class LastLayer(tf.Module):
         """
         units = tf.shape(self.factor)[0]
         n = tf.cast(n, tf.int32)
-        noise = tf.reshape(normal(seed, n * units), [-1, n, units])
-        moved = tf.einsum("bnu,bu->bn", noise, tf.matmul(with_one(hidden), self.factor))
+        # Rows of a request share a seed: its numbers are drawn once.
+        seeds, row = tf.unique(seed)
+        noise = tf.reshape(normal(seeds, n * units), [-1, n, units])
+        weights = tf.einsum("snu,iu->sni", noise, self.factor)
+        moved = tf.einsum("bi,bni->bn", with_one(hidden), tf.gather(weights, row))
         logits = logit[:, None] + moved
         return logits if self.task == "rating" else given[:, None] * tf.sigmoid(logits)
 

@@ -6,7 +6,9 @@ item *given the places above it*::
 
     propensity_j = (1 - epsilon) [item_j is the best left] + epsilon / (candidates left)
 
-so that the propensity of a list is the product. Thompson sampling ranks by one draw from the
+so that the propensity of a list is the product. Rules (at most n of a group) narrow what is left;
+what may be tried at all can be narrowed, too, and where nothing may, the best left is certain.
+Thompson sampling ranks by one draw from the
 posterior of the scores (``tfrec.models.last_layer``); its propensity of a place is the chance that
 the item stands there, *whatever stands above it*, counted over further draws. Both are what
 ``tfrec.evaluation.off_policy`` takes: ``list`` and ``cascade`` the first, ``position`` the second.
@@ -20,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
+from tfrec.rerank.constraints import Constraints, Limit, State
 from tfrec.rerank.random import uniform
 
 Method = Literal["none", "epsilon", "thompson"]
@@ -64,23 +67,27 @@ def _at(values: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
 
 class _Left(NamedTuple):
-    """What a place may take: the best left, how many are left, and who."""
+    """What a place may take: the best left, who is left, who of them may be tried, how many."""
 
     best: tf.Tensor
-    count: tf.Tensor
     free: tf.Tensor
+    tried: tf.Tensor
+    count: tf.Tensor
 
 
-def _left(scores: tf.Tensor, free: tf.Tensor) -> _Left:
+def _left(scores: tf.Tensor, free: tf.Tensor, tried: tf.Tensor | None) -> _Left:
     best = tf.argmax(tf.where(free, scores, NEVER), axis=1, output_type=tf.int32)
-    return _Left(best, tf.reduce_sum(tf.cast(free, tf.int32), axis=1), free)
+    tried = free if tried is None else free & tried
+    return _Left(best, free, tried, tf.reduce_sum(tf.cast(tried, tf.int32), axis=1))
 
 
 def _chance(left: _Left, chosen: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     """The propensity above, float32 [batch]; 0 for what is not left."""
+    epsilon = tf.where(left.count > 0, epsilon, tf.zeros_like(epsilon))
     even = tf.math.divide_no_nan(epsilon, tf.cast(left.count, tf.float32))
     greedy = tf.where(tf.equal(chosen, left.best), 1.0 - epsilon, 0.0)
-    return tf.where(_at(left.free, chosen), greedy + even, 0.0)
+    chance = greedy + tf.where(_at(left.tried, chosen), even, 0.0)
+    return tf.where(_at(left.free, chosen), chance, 0.0)
 
 
 def _without(free: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
@@ -99,6 +106,9 @@ def epsilon_greedy(
     epsilon: float | tf.Tensor,
     seed: tf.Tensor,
     valid: tf.Tensor | None = None,
+    *,
+    tried: tf.Tensor | None = None,
+    rules: Constraints | None = None,
 ) -> Explored:
     """Fills lists as the module says.
 
@@ -108,6 +118,8 @@ def epsilon_greedy(
         epsilon: share of the places that are left to chance, 0..1 (clipped), scalar or [batch].
         seed: int64 [batch], one a row.
         valid: bool [batch, candidate]; False is padding.
+        tried: bool [batch, candidate], what chance may choose; None: all.
+        rules: narrow what each place may take; broken only where the list would stay short.
 
     Returns:
         See ``Explored``.
@@ -119,26 +131,29 @@ def epsilon_greedy(
     k = tf.maximum(tf.cast(k, tf.int32), 0)
     batch, width = tf.unstack(tf.shape(scores))
     places = tf.minimum(k, width)
+    law = (Constraints() if rules is None else rules).bind(allowed, places)
     rate = _rates(epsilon, batch)
     coins, picks = uniform(seed, places, 0), uniform(seed, places, 1)
     here = tf.range(places)[None, :]
 
     def body(
-        step: tf.Tensor, lists: tf.Tensor, chances: tf.Tensor, free: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        left = _left(scores, free)
+        step: tf.Tensor, lists: tf.Tensor, chances: tf.Tensor, free: tf.Tensor, kept: State
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, State]:
+        left = _left(scores, law.eligible(kept, free, step), tried)
         nth = tf.cast(picks[:, step] * tf.cast(left.count, tf.float32), tf.int32)
-        rank = tf.cumsum(tf.cast(free, tf.int32), axis=1) - 1
-        tried = _first(free & tf.equal(rank, tf.minimum(nth, left.count - 1)[:, None]))
-        chosen = tf.where(coins[:, step] < rate, tried, left.best)
-        found = left.count > 0
+        rank = tf.cumsum(tf.cast(left.tried, tf.int32), axis=1) - 1
+        by_chance = _first(left.tried & tf.equal(rank, tf.minimum(nth, left.count - 1)[:, None]))
+        chance = (coins[:, step] < rate) & (left.count > 0)
+        chosen = tf.where(chance, by_chance, left.best)
+        found = tf.reduce_any(left.free, axis=1)
         place = tf.equal(here, step) & found[:, None]
         lists = tf.where(place, chosen[:, None], lists)
         chances = tf.where(place, _chance(left, chosen, rate)[:, None], chances)
-        return step + 1, lists, chances, _without(free, chosen)
+        return step + 1, lists, chances, _without(free, chosen), law.add(kept, chosen, found)
 
-    start = (tf.constant(0), tf.fill([batch, places], -1), tf.ones([batch, places]), allowed)
-    _, lists, chances, _ = tf.while_loop(lambda step, *_: step < places, body, start)
+    lists = tf.fill([batch, places], -1)
+    start = (tf.constant(0), lists, tf.ones([batch, places]), allowed, law.start())
+    _, lists, chances, *_ = tf.while_loop(lambda step, *_: step < places, body, start)
     behind = [[0, 0], [0, k - places]]
     return Explored(
         tf.pad(lists, behind, constant_values=-1), tf.pad(chances, behind, constant_values=1.0)
@@ -150,6 +165,9 @@ def propensity_of(
     indices: tf.Tensor,
     epsilon: float | tf.Tensor,
     valid: tf.Tensor | None = None,
+    *,
+    tried: tf.Tensor | None = None,
+    rules: Constraints | None = None,
 ) -> tf.Tensor:
     """The chances that epsilon-greedy on *these* scores gives to lists that were shown.
 
@@ -157,9 +175,11 @@ def propensity_of(
 
     Args:
         scores: float [batch, candidate], of the policy to be judged.
-        indices: int32 [batch, k], logged positions on the candidate axis; -1 is no item.
+        indices: int32 [batch, k], logged positions on the candidate axis; -1 is no item, and one
+            beyond the candidates an item that the policy does not know.
         epsilon: of the policy to be judged, scalar or [batch]; 0 is the plain ranking.
         valid: bool [batch, candidate].
+        tried, rules: of the policy to be judged; see ``epsilon_greedy``.
 
     Returns:
         float32 [batch, k], each place given the places above it; 0 for an item the policy cannot
@@ -167,21 +187,47 @@ def propensity_of(
     """
     scores, allowed = _prepared(scores, valid)
     indices = tf.cast(indices, tf.int32)
+    # One candidate more that is never free: whatever the policy does not know.
+    width = tf.shape(scores)[1]
+    behind = [[0, 0], [0, 1]]
+    scores = tf.pad(scores, behind, constant_values=NEVER)
+    allowed = tf.pad(allowed, behind)
+    tried = None if tried is None else tf.pad(tried, behind)
+    indices = tf.minimum(indices, width)
     batch, places = tf.unstack(tf.shape(indices))
+    law = _padded(rules).bind(allowed, places)
     rate = _rates(epsilon, batch)
     here = tf.range(places)[None, :]
 
     def body(
-        step: tf.Tensor, chances: tf.Tensor, free: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        step: tf.Tensor, chances: tf.Tensor, free: tf.Tensor, kept: State
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, State]:
         shown = indices[:, step]
-        chance = _chance(_left(scores, free), tf.maximum(shown, 0), rate)
+        at = tf.maximum(shown, 0)
+        found = (shown >= 0) & _at(free, at)
+        chance = _chance(_left(scores, law.eligible(kept, free, step), tried), at, rate)
         chance = tf.where(shown >= 0, chance, 1.0)
         chances = tf.where(tf.equal(here, step), chance[:, None], chances)
-        return step + 1, chances, _without(free, shown)
+        return step + 1, chances, _without(free, shown), law.add(kept, at, found)
 
-    start = (tf.constant(0), tf.ones([batch, places]), allowed)
+    start = (tf.constant(0), tf.ones([batch, places]), allowed, law.start())
     return tf.while_loop(lambda step, *_: step < places, body, start)[1]
+
+
+def _padded(rules: Constraints | None) -> Constraints:
+    """Rules with one candidate more, which none of them concerns."""
+    if rules is None:
+        return Constraints()
+
+    def pad(values: tf.Tensor | None, nothing: int | bool) -> tf.Tensor | None:
+        if values is None:
+            return None
+        values = tf.convert_to_tensor(values)
+        wide = [[0, 0], [0, 1], [0, 0]][: values.shape.rank]
+        return tf.pad(values, wide, constant_values=nothing)
+
+    limits = tuple(Limit(pad(limit.groups, 0), limit.at_most) for limit in rules.limits)
+    return Constraints(limits, pad(rules.pinned, -1), pad(rules.must, False))
 
 
 def _order(scores: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -221,13 +267,34 @@ def thompson(samples: tf.Tensor, k: int | tf.Tensor, valid: tf.Tensor | None = N
     k = tf.maximum(tf.cast(k, tf.int32), 0)
     places = tf.minimum(k, tf.shape(drawn)[2])
     orders = _order(tf.where(allowed, drawn, NEVER), places)
-    shown = orders[:, 0]
-    same = tf.cast(tf.equal(orders, shown[:, None]), tf.float32)
-    chances = tf.where(shown >= 0, tf.reduce_mean(same, axis=1), 1.0)
-    behind = [[0, 0], [0, k - places]]
-    return Explored(
-        tf.pad(shown, behind, constant_values=-1), tf.pad(chances, behind, constant_values=1.0)
-    )
+    behind = [[0, 0], [0, 0], [0, k - places]]
+    return counted(tf.pad(orders, behind, constant_values=-1))
+
+
+def counted(lists: tf.Tensor) -> Explored:
+    """The first of some lists, and how often the others have its items at its places.
+
+    Args:
+        lists: int32 [batch, draws, k], one list a draw, made in whatever way; -1 is no item.
+
+    Returns:
+        See ``thompson``.
+    """
+    return Explored(lists[:, 0], share_of(lists, lists[:, 0]))
+
+
+def share_of(lists: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+    """The share of the draws whose list has the item of ``shown`` at its place.
+
+    Args:
+        lists: int32 [batch, draws, k].
+        shown: int32 [batch, k]; -1 is no item.
+
+    Returns:
+        float32 [batch, k]; 1 where there is no item.
+    """
+    same = tf.cast(tf.equal(lists, shown[:, None]), tf.float32)
+    return tf.where(shown >= 0, tf.reduce_mean(same, axis=1), 1.0)
 
 
 def explore(

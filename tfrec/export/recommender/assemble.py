@@ -17,6 +17,7 @@ from tfrec.export.calibrate import calibrations_of
 from tfrec.export.index import Loaded, build_index
 from tfrec.export.query import QUERY_VECTOR
 from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.exploring import Exploring
 from tfrec.export.recommender.heads import Heads
 from tfrec.export.recommender.inputs import joined, request_specs
 from tfrec.export.recommender.lists import Lists
@@ -56,7 +57,7 @@ def assemble(
             ``retrieval.index``, which says how vectors are searched.
         retrieval: folder of the exported retrieval model, with an index or without.
         ranking: folder of the exported ranking model; its ``assets.extra/calibration.json``, where
-            there is one, makes probabilities of its scores.
+            there is one, makes probabilities of its outputs.
         items: canonical table of items: prices, groups and the like.
         interactions: canonical table of events, for what is popular.
 
@@ -89,7 +90,8 @@ def assemble(
     )
     sources = Sources(config.recommender, catalogue, model.calls, model.specs, model.index)
     heads = Heads(config, rank.structured_outputs, calibrations_of(ranking))
-    value = Value(config, catalogue, rank, rank_specs, heads)
+    sample = _sampler(config, ranker, ranking)
+    value = Value(config, catalogue, rank, rank_specs, heads, sample)
     lists = Lists(config.rerank, catalogue, _looks(config, catalogue, model, items))
     users = {
         name: spec
@@ -103,6 +105,7 @@ def assemble(
         sorted(config.utility.weights),
         timed=config.utility.released is not None or bool(config.rerank.boosts),
         trade_off=config.rerank.method != "none",
+        explores=config.recommender.exploration.kind != "none",
     )
     return Recommendation(
         config,
@@ -111,6 +114,7 @@ def assemble(
         sources,
         value,
         lists,
+        Exploring(config.recommender.exploration, value, lists),
         Rules(config, catalogue, among),
         specs,
         model.report,
@@ -133,6 +137,22 @@ def save_recommender(module: Recommendation, folder: str | Path) -> Path:
         (extra / "index.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     building.rename(folder)
     return folder
+
+
+def _sampler(config: Config, ranker: Any, folder: str | Path) -> Any:
+    """The ranker's signature ``rank_sample``, where it is needed; else None.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if config.recommender.exploration.kind != "thompson":
+        return None
+    if "rank_sample" not in ranker.signatures:
+        raise ValueError(
+            f"recommender.exploration.kind 'thompson' needs a ranker with a posterior; {folder} "
+            f"has no signature 'rank_sample': train it with ranking.last_layer_prior"
+        )
+    return ranker.signatures["rank_sample"]
 
 
 class _Retrieval:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfrec.schema import HISTORY, USER_ID
 
 EXCLUDE, K, NOW, TRADE_OFF = "exclude", "k", "now", "trade_off"
+SEED, EXPLORE, SHOWN = "seed", "explore", "shown"
 AMONG, WEIGHT = "among_", "weight_"
 Specs = dict[str, tf.TensorSpec]
 
@@ -46,6 +47,7 @@ def request_specs(
     goals: Sequence[str],
     timed: bool,
     trade_off: bool,
+    explores: bool = False,
 ) -> Specs:
     """Inputs of ``recommend``: the users' and the request's own.
 
@@ -55,6 +57,7 @@ def request_specs(
         goals: of the utility.
         timed: whether time matters (freshness, campaigns).
         trade_off: whether the re-ranker has one.
+        explores: whether anything is left to chance.
     """
     many, one = [None, None], [None]
     specs = {USER_ID: tf.TensorSpec(one, tf.string, USER_ID), **users}
@@ -69,6 +72,9 @@ def request_specs(
         specs[NOW] = tf.TensorSpec(one, tf.int64, NOW)
     if trade_off:
         specs[TRADE_OFF] = tf.TensorSpec(one, tf.float32, TRADE_OFF)
+    if explores:
+        specs[SEED] = tf.TensorSpec(one, tf.int64, SEED)
+        specs[EXPLORE] = tf.TensorSpec(one, tf.float32, EXPLORE)
     return specs
 
 

@@ -49,42 +49,68 @@ class Lists(tf.Module):
         self._config, self.catalogue = config, catalogue
         self.looks = None if looks is None else tf.Variable(looks, trainable=False, name="looks")
 
-    def choose(
-        self, request: Request, items: tf.Tensor, sources: tf.Tensor, worth: Worth
-    ) -> Chosen:
-        """The best ``k`` under the rules.
+    def order(self, request: Request, items: tf.Tensor, utility: tf.Tensor) -> tf.Tensor:
+        """The best ``k`` under the rules, as positions on the candidate axis.
 
         Args:
-            request: its ``k`` and trade-off.
-            items, sources: int64 and int32 [batch, candidate].
-            worth: of them.
+            request: its ``k``, trade-off and history.
+            items: int64 [batch, candidate].
+            utility: float32 [batch, candidate], or several of each row [batch, n, candidate].
+
+        Returns:
+            int32 [batch, k] or [batch, n, k]; -1 where no candidate is left.
         """
         config = self._config
+        several = utility.shape.rank == 3
+        batch, width = tf.unstack(tf.shape(items))
+        times = tf.shape(utility)[1] if several else tf.constant(1)
+        rows = tf.reshape(utility, [batch * times, width])
+
+        def each(values: tf.Tensor) -> tf.Tensor:
+            return tf.repeat(values, times, axis=0) if several else values
+
         trade_off: float | tf.Tensor = config.trade_off
         if TRADE_OFF in request.raw:
             asked = request.raw[TRADE_OFF]
-            trade_off = tf.where(tf.math.is_finite(asked), asked, config.trade_off)
-        limits = [
-            Limit(tf.gather(self.catalogue.groups[name].codes, items), most)
-            for name, most in config.max_per_group.items()
-        ]
+            trade_off = each(tf.where(tf.math.is_finite(asked), asked, config.trade_off))
         categories = target = None
         if config.method == "calibrated":
-            categories, target = self._mixes(request, items)
+            categories, target = (each(v) for v in self._mixes(request, items))
         found = rerank(
-            worth.utility,
+            rows,
             request.k,
             method=config.method,
             trade_off=trade_off,
-            vectors=None if self.looks is None else tf.gather(self.looks, items),
+            vectors=None if self.looks is None else each(tf.gather(self.looks, items)),
             categories=categories,
             target=target,
             window=config.window,
             ridge=config.ridge,
             normalise=config.normalise and config.method != "none",
-            limits=limits,
+            limits=[Limit(each(limit.groups), limit.at_most) for limit in self.limits(items)],
         )
-        return Chosen(*_taken(found.indices, items, sources, worth))
+        if not several:
+            return found.indices
+        return tf.reshape(found.indices, [batch, times, request.k])
+
+    def limits(self, items: tf.Tensor) -> list[Limit]:
+        """The limits on groups of candidates int64 [batch, candidate]."""
+        return [
+            Limit(tf.gather(self.catalogue.groups[name].codes, items), most)
+            for name, most in self._config.max_per_group.items()
+        ]
+
+    def choose(
+        self, places: tf.Tensor, items: tf.Tensor, sources: tf.Tensor, worth: Worth
+    ) -> Chosen:
+        """The list at some positions of the candidates.
+
+        Args:
+            places: int32 [batch, k]; -1 is nothing.
+            items, sources: int64 and int32 [batch, candidate].
+            worth: of them.
+        """
+        return Chosen(*_taken(places, items, sources, worth))
 
     def _mixes(self, request: Request, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Categories of candidates [batch, candidate, value] and of the history [batch, value]."""

@@ -8,9 +8,12 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.exploring import Exploring, own_seeds, seeds_of
 from tfrec.export.recommender.filters import allowed_items, asked_for
 from tfrec.export.recommender.inputs import (
     EXCLUDE,
+    SEED,
+    SHOWN,
     K,
     Specs,
     default_of,
@@ -23,9 +26,10 @@ from tfrec.export.recommender.rules import Rules
 from tfrec.export.recommender.sources import NAMES, Request, Sources
 from tfrec.export.recommender.value import Value
 from tfrec.retrieval.build import IndexReport
-from tfrec.schema import HISTORY, ITEM_ID
+from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 TITLE, SCORE, RELEVANCE, SOURCE = "title", "score", "relevance", "source"
+PROPENSITY = "propensity"
 FALLBACK, RELAXED, RULE, PART, EXAMPLES = "fallback", "relaxed", "rule", "part_", "examples"
 
 
@@ -46,6 +50,8 @@ class Recommendation(tf.Module):
     | `weight_<goal>` | float32 [batch]; NaN takes the configured weight |
     | `now` | int64 [batch], seconds since 1970, 0 for the clock; where time matters |
     | `trade_off` | float32 [batch], NaN for the configured; where lists are made diverse |
+    | `seed` | int64 [batch], 0 for one of the clock; where ``exploration`` is on, as is the next |
+    | `explore` | float32 [batch], how much is left to chance, 0..1; NaN for the configured |
 
     | output | |
     |---|---|
@@ -57,9 +63,13 @@ class Recommendation(tf.Module):
     | `fallback` | bool [batch]: places were filled with what is popular, or a filter gave way |
     | `rule` | string [batch, rule], the rules that may give way; see ``rules.py`` |
     | `relaxed` | int32 [batch, rule], items of the list that break each rule |
+    | `propensity` | float32 [batch, k], the chance of each place; 1 where chance has no part |
+    | `seed` | int64 [batch]; the same request with it gets the same list |
 
     ``recommend_examples`` takes ``examples``, serialized tf.Examples that hold any of the inputs
-    but ``k``, and answers lists of the configured length.
+    but ``k``, and answers lists of the configured length. ``propensity`` takes the inputs of
+    ``recommend`` with ``shown`` string [batch, k] in place of ``k``, a list that was shown, and
+    answers its ``propensity`` float32 [batch, k] under this recommender.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class Recommendation(tf.Module):
         sources: Sources,
         value: Value,
         lists: Lists,
+        exploring: Exploring,
         rules: Rules,
         specs: Specs,
         index_report: IndexReport | None = None,
@@ -77,36 +88,18 @@ class Recommendation(tf.Module):
         super().__init__(name="recommendation")
         self.parts = parts  # the SavedModels inside, kept for their variables and tables
         self.catalogue, self.sources = catalogue, sources
-        self.value, self.lists, self.rules = value, lists, rules
+        self.value, self.lists, self.exploring, self.rules = value, lists, exploring, rules
         self._config, self._specs = config, specs
         self.index_report = index_report
 
     def recommend(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class."""
-        raw = to_batch(given)
-        history = self.catalogue.positions(raw[HISTORY])
-        excluded = self.catalogue.positions(raw[EXCLUDE])
-        repeats = self._config.recommends_seen
-        filtered = tf.reduce_any(asked_for(raw))
-        rows = tf.shape(history)[0]
-        request = Request(
-            raw=raw,
-            history=history,
-            banned=excluded if repeats else tf.concat([excluded, history], axis=1),
-            excluded=excluded,
-            filtered=filtered,
-            allowed=tf.cond(
-                filtered,
-                lambda: allowed_items(
-                    self.catalogue, raw, excluded, self._config.recommender.strict
-                ),
-                lambda: tf.ones([rows, 0], tf.bool),
-            ),
-            k=tf.maximum(tf.reduce_max(raw[K]), 0),
-        )
+        request = self._request(given)
         items, codes = self.sources.candidates(request)
-        worth = self.value.of(request, items)
-        chosen = self.lists.choose(request, items, codes, worth)
+        scores = self.value.scores(request, items)
+        worth = self.value.of(request, items, scores)
+        explored = self.exploring.places(request, items, scores, worth)
+        chosen = self.lists.choose(explored.indices, items, codes, worth)
         chosen, fallback = self.lists.filled(request, chosen, self.sources, self.value)
         answer = {
             ITEM_ID: tf.gather(self.catalogue.item_ids, chosen.items),
@@ -116,18 +109,61 @@ class Recommendation(tf.Module):
         }
         if self.catalogue.titles is not None:
             answer[TITLE] = tf.gather(self.catalogue.titles, chosen.items)
+        if SEED in request.raw:
+            answer |= {PROPENSITY: explored.propensity, SEED: request.raw[SEED]}
         if self.rules.names:
             broken = self.rules.broken(request, chosen.items)
             answer[RELAXED] = broken
+            rows = tf.shape(broken)[0]
             answer[RULE] = tf.tile(tf.constant([self.rules.names]), [rows, 1])
             fallback |= self.rules.gave_way(broken)
         answer[FALLBACK] = fallback
         return answer | {PART + goal: share for goal, share in chosen.worth.parts.items()}
 
+    def propensity(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+        """How likely this recommender shows what was shown; see the class."""
+        request = self._request({**given, K: tf.shape(given[SHOWN])[1]})
+        items, codes = self.sources.candidates(request)
+        scores = self.value.scores(request, items)
+        worth = self.value.of(request, items, scores)
+        best = self.lists.order(request, items, worth.utility)
+        own = self.lists.choose(best, items, codes, worth)
+        own, _ = self.lists.filled(request, own, self.sources, self.value)
+        shown = self.catalogue.positions(request.raw[SHOWN])
+        return {PROPENSITY: self.exploring.chances(request, items, scores, worth, own.items, shown)}
+
+    def _request(self, given: dict[str, tf.Tensor]) -> Request:
+        """A batch of requests in indices."""
+        raw = to_batch(given)
+        if SEED in raw:
+            raw[SEED] = own_seeds(raw[SEED], raw[USER_ID])
+        history = self.catalogue.positions(raw[HISTORY])
+        excluded = self.catalogue.positions(raw[EXCLUDE])
+        repeats = self._config.recommends_seen
+        filtered = tf.reduce_any(asked_for(raw))
+        rows = tf.shape(history)[0]
+        strict = self._config.recommender.strict
+        return Request(
+            raw=raw,
+            history=history,
+            banned=excluded if repeats else tf.concat([excluded, history], axis=1),
+            excluded=excluded,
+            filtered=filtered,
+            allowed=tf.cond(
+                filtered,
+                lambda: allowed_items(self.catalogue, raw, excluded, strict),
+                lambda: tf.ones([rows, 0], tf.bool),
+            ),
+            k=tf.maximum(tf.reduce_max(raw[K]), 0),
+        )
+
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Lists of the configured length for serialized tf.Examples; see the class."""
         k = default_of(self._specs[K], self._config.recommender.list_length)
-        return self.recommend(**parse(examples, self._specs), k=k)
+        given = parse(examples, self._specs)
+        if SEED in given:
+            given[SEED] = tf.where(tf.equal(given[SEED], 0), seeds_of(examples), given[SEED])
+        return self.recommend(**given, k=k)
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name."""
@@ -138,7 +174,10 @@ class Recommendation(tf.Module):
             input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)],
             autograph=False,
         )
+        shown = tf.TensorSpec([None, None], tf.string, SHOWN)
+        asked = {n: s for n, s in self._specs.items() if n != K} | {SHOWN: shown}
         return {
+            "propensity": with_defaults(self.propensity, asked, length),
             "serving_default": recommend,
             "recommend": recommend,
             "recommend_examples": examples,
