@@ -12,6 +12,8 @@ import tensorflow as tf
 from tests.builders import interactions, random_data, retrieval_data
 from tfrec.config import TrainConfig
 from tfrec.data.skip_gram import (
+    AFTER,
+    BEFORE,
     CENTRE,
     CONTEXT,
     NEGATIVES,
@@ -27,7 +29,7 @@ from tfrec.training.strategy import make_strategy
 
 TRAIN = TrainConfig(epochs=1, batch_size=16, learning_rate=0.05, patience=0)
 DATA = random_data(n_users=12, n_items=15)
-PLAIN: dict[str, Any] = {"window": 3, "negatives": 2, "exponent": 0.0, "threshold": 0.0}
+PLAIN: dict[str, Any] = {"window": 3, "exponent": 0.0, "threshold": 0.0, "shared": 20}
 
 
 def epoch(data=DATA, batch_size: int = 16, **options: Any) -> dict[str, np.ndarray]:  # type: ignore[no-untyped-def]
@@ -36,22 +38,38 @@ def epoch(data=DATA, batch_size: int = 16, **options: Any) -> dict[str, np.ndarr
     return {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
 
 
-def test_contexts_are_what_lies_within_reach_of_the_same_user() -> None:
+def pairs_of(rows: dict[str, np.ndarray], window: int = 3) -> list[tuple[int, list[int]]]:
+    """Each centre with its contexts, as the data set's docstring lays them out."""
+    found = []
+    for stretch, centres in enumerate(rows[CENTRE]):
+        for place, centre in enumerate(centres):
+            before, after = rows[BEFORE][stretch, place], rows[AFTER][stretch, place]
+            reach = [d for d in range(-before, after + 1) if d]
+            near = [int(rows[CONTEXT][stretch, window + place + d]) for d in reach]
+            if centre:
+                found.append((int(centre), near))
+            else:
+                assert not near
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [5, 16, 300])
+def test_contexts_are_what_lies_within_reach_of_the_same_user(batch_size: int) -> None:
     """Distinct items a user, so that a centre and its contexts tell whose they are."""
     events = interactions([(u, 10 * u + t) for u in (1, 2, 3) for t in range(6)], 3, 40)
     data = replace(retrieval_data([(1, 1)], n_users=3, n_items=40), train=events)
-    rows = epoch(data)
-    assert sorted(rows[CENTRE]) == sorted(events.item)
     reaches = set()
-    for centre, context in zip(rows[CENTRE], rows[CONTEXT], strict=True):
-        user, place = divmod(int(centre), 10)
-        found = set(context[context > 0].tolist())
-        all_within = [
-            {10 * user + p for p in range(max(0, place - b), min(5, place + b) + 1)} - {centre}
-            for b in (1, 2, 3)
-        ]
-        assert found in all_within
-        reaches.add(len(found))
+    for seed in range(4):
+        batches = skip_gram_dataset(data.train, batch_size, seed, **PLAIN)
+        rows = [{k: v.numpy() for k, v in b.items()} for b in batches]
+        found = pairs_of({k: np.concatenate([r[k] for r in rows]) for k in rows[0]})
+        assert sorted(centre for centre, _ in found) == sorted(events.item)
+        for centre, near in found:
+            user, place = divmod(centre, 10)
+            own = np.setdiff1d(np.arange(6), [place])
+            all_within = [(10 * user + own[np.abs(own - place) <= b]).tolist() for b in (1, 2, 3)]
+            assert near in all_within
+            reaches.add(len(near))
     assert len(reaches) > 2
 
 
@@ -68,7 +86,7 @@ def test_negatives_follow_the_exponent(exponent: float) -> None:
     counts = np.array([80, 0, 10, 10])
     pairs = [(1, i + 1) for i, c in enumerate(counts) for _ in range(c)]
     data = retrieval_data(pairs, n_users=1, n_items=4)
-    drawn = epoch(data, batch_size=100, negatives=60, exponent=exponent)[NEGATIVES]
+    drawn = epoch(data, batch_size=100, shared=6000, exponent=exponent)[NEGATIVES]
     weights = np.array([80.0**exponent, 0, 10.0**exponent, 10.0**exponent])
     expected = weights / weights.sum()
     np.testing.assert_allclose(np.diff(negative_cumulative(counts, exponent), prepend=0), expected)
@@ -88,18 +106,19 @@ def test_sub_sampling_thins_out_frequent_items() -> None:
 
 
 def test_loss_of_a_step_against_a_loop() -> None:
-    model = build("item2vec", DATA, {"dim": 4, "window": 3, "negatives": 2})
+    model = build("item2vec", DATA, {"dim": 4, "window": 3, "negatives": 7})
     model.compile_for(TRAIN)
     model.contexts.assign(tf.random.stateless_normal(model.contexts.shape, [1, 2]))
     batch = next(iter(skip_gram_dataset(DATA.train, 16, 5, **PLAIN)))
     inside = model._vectors(tf.range(16, dtype=tf.int64)).numpy()
     contexts = model.contexts.numpy()
     losses = []
-    for centre, near, far in zip(*(batch[k].numpy() for k in (CENTRE, CONTEXT, NEGATIVES)),
-                                 strict=True):  # fmt: skip
-        for item in near[near > 0]:
-            loss = np.log1p(np.exp(-inside[centre] @ contexts[item]))
-            losses.append(loss + sum(np.log1p(np.exp(inside[centre] @ contexts[n])) for n in far))
+    told = {k: v.numpy() for k, v in batch.items()}
+    drawn = told[NEGATIVES].ravel()
+    for centre, near in pairs_of(told):
+        away = 7 * np.mean([np.log1p(np.exp(inside[centre] @ contexts[n])) for n in drawn])
+        for item in near:
+            losses.append(np.log1p(np.exp(-inside[centre] @ contexts[item])) + away)
     found = float(model.train_step(batch)["loss"])
     assert found == pytest.approx(float(np.mean(losses)), rel=1e-4)
 

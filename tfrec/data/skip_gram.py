@@ -8,6 +8,11 @@ import tensorflow as tf
 from tfrec.data.encoded import Interactions
 
 CENTRE, CONTEXT, NEGATIVES = "centre", "context", "negatives"
+BEFORE, AFTER = "before", "after"
+
+STRETCH = 32  # events that follow each other in a batch; neighbours are read once a stretch
+FEWEST = 8  # stretches a batch, however small: replicas share them out
+SHARED = 256  # negatives a batch
 
 
 def keep_probability(counts: np.ndarray, threshold: float) -> np.ndarray:
@@ -44,77 +49,101 @@ def skip_gram_dataset(
     seed: int,
     *,
     window: int,
-    negatives: int,
     exponent: float,
     threshold: float,
+    shared: int = SHARED,
 ) -> tf.data.Dataset:
-    """One epoch: every event that sub-sampling keeps is a centre once, in random order.
+    """One epoch: every event that sub-sampling keeps is a centre once.
 
     Its contexts are the kept events of the same user at most ``b`` places away, ``b`` drawn from
     1..window for each centre (nearer events count more, as in word2vec). Events left out close
     ranks, so a window may reach further.
 
+    A batch is made of stretches of consecutive events in random order, cut elsewhere each epoch:
+    neighbours of a whole stretch are the stretch itself and ``window`` events on both sides, so a
+    row of vectors is read (and updated) about once an event and not once a pair. Negatives are
+    drawn for the whole batch, which turns their logits into one product of matrices.
+
     Args:
         events: sorted by user and time.
-        batch_size: centres a batch; the last batch of an epoch may be smaller.
+        batch_size: centres a batch. All batches are equally large; the last is filled up with
+            centres 0 without contexts.
         seed: of everything drawn.
         window: largest distance.
-        negatives: items drawn for each centre, shared by its contexts.
         exponent: of the items' counts, by which negatives are drawn: 0 is uniform, .75 word2vec's,
             below 0 prefers rare items (Caselles-Dupre et al. 2018).
         threshold: of sub-sampling, see ``keep_probability``.
+        shared: least number of negatives drawn for a batch.
 
     Yields:
-        dict of int64 ``centre`` [batch], ``context`` [batch, 2 window] (0 where there is none) and
-        ``negatives`` [batch, negatives].
+        dict of int64 ``centre`` [stretch, L], ``context`` [stretch, L + 2 window] (the events from
+        ``window`` before the first centre to ``window`` behind the last, 0 where there is none),
+        ``before`` and ``after`` [stretch, L] (how many events on each side of a centre are its
+        contexts) and ``negatives`` [stretch, n], all of them shared by the batch. The context of
+        centre ``[s, i]`` at distance ``d`` lies at ``[s, window + i + d]``.
 
     Raises:
         ValueError: no events, or a number out of its range.
     """
     if not len(events):
         raise ValueError("training needs at least one event; the train split is empty")
-    if min(window, negatives) < 1 or threshold < 0:
+    if min(batch_size, window, shared) < 1 or threshold < 0:
         raise ValueError(
-            f"window and negatives are from 1, the sub-sampling threshold from 0; got {window}, "
-            f"{negatives} and {threshold}"
+            f"batch_size, window and shared are from 1, the sub-sampling threshold from 0; got "
+            f"{batch_size}, {window}, {shared} and {threshold}"
         )
+    length = max(1, min(STRETCH, batch_size // FEWEST))
+    stretches = max(1, batch_size // length)
+    each = -(-shared // stretches)
     counts = events.item_counts()
-    user, item = tf.constant(events.user), tf.constant(events.item)
+    user, item = tf.constant(events.user), tf.constant(events.item, tf.int64)
     kept_share = tf.constant(keep_probability(counts, threshold)[events.item], tf.float32)
     cumulative = tf.constant(negative_cumulative(counts[1:], exponent))
-    offsets = tf.constant([*range(-window, 0), *range(1, window + 1)], tf.int64)
+    centre_at = tf.range(length, dtype=tf.int64)
+    context_at = tf.range(-window, length + window, dtype=tf.int64)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         def seeds(purpose: int) -> tf.Tensor:
             return tf.stack([number, tf.constant(-purpose, tf.int64)])
 
-        drawn = tf.random.stateless_uniform(tf.shape(item), seeds(1))
-        kept = tf.where(drawn < kept_share)[:, 0]
+        kept = tf.where(tf.random.stateless_uniform(tf.shape(item), seeds(1)) < kept_share)[:, 0]
         users, items = tf.gather(user, kept), tf.gather(item, kept)
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(tf.size(kept, tf.int64), dtype=tf.int64), seed=seeds(2)
-        )
+        size = tf.size(kept, tf.int64)
+        ends = tf.cumsum(tf.math.bincount(users, minlength=events.n_users + 1, dtype=tf.int64))
+        starts = tf.pad(ends[:-1], [[1, 0]])
+        phase = tf.random.stateless_uniform([], seeds(2), 0, length, tf.int64)
+        batches = (size + phase + stretches * length - 1) // (stretches * length)
+        first = tf.range(batches * stretches, dtype=tf.int64) * length - phase
+        first = tf.random.experimental.stateless_shuffle(first, seed=seeds(3))
 
-        def batch(step: tf.Tensor, centres: tf.Tensor) -> dict[str, tf.Tensor]:
+        def inside(at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            there = (at >= 0) & (at < size)
+            return there, tf.where(there, at, 0)
+
+        def batch(step: tf.Tensor, first: tf.Tensor) -> dict[str, tf.Tensor]:
             own = tf.stack([number, step])
-            size = tf.shape(centres)[0]
-            reach = tf.random.stateless_uniform([size, 1], own, 1, window + 1, tf.int64)
-            at = centres[:, tf.newaxis] + offsets[tf.newaxis]
-            inside = (at >= 0) & (at < tf.size(items, tf.int64)) & (tf.abs(offsets) <= reach)
-            at = tf.where(inside, at, 0)
-            inside &= tf.gather(users, at) == tf.gather(users, centres)[:, tf.newaxis]
+            there, centre = inside(first[:, tf.newaxis] + centre_at)
+            near, context = inside(first[:, tf.newaxis] + context_at)
+            reach = tf.random.stateless_uniform(
+                [stretches, length], own, 1, window + 1, tf.int64
+            ) * tf.cast(there, tf.int64)
+            mine = tf.gather(users, centre)
             uniform = tf.random.stateless_uniform(
-                [size * negatives], own + tf.constant([1, 0], tf.int64), dtype=tf.float64
+                [stretches, each], own + tf.constant([1, 0], tf.int64), dtype=tf.float64
             )
-            chosen = tf.searchsorted(cumulative, uniform, side="right", out_type=tf.int64) + 1
+            drawn = tf.searchsorted(
+                cumulative, tf.reshape(uniform, [-1]), side="right", out_type=tf.int64
+            )
             return {
-                CENTRE: tf.cast(tf.gather(items, centres), tf.int64),
-                CONTEXT: tf.cast(tf.where(inside, tf.gather(items, at), 0), tf.int64),
-                NEGATIVES: tf.reshape(chosen, [size, negatives]),
+                CENTRE: tf.where(there, tf.gather(items, centre), 0),
+                CONTEXT: tf.where(near, tf.gather(items, context), 0),
+                BEFORE: tf.minimum(reach, centre - tf.gather(starts, mine)),
+                AFTER: tf.minimum(reach, tf.gather(ends, mine) - 1 - centre),
+                NEGATIVES: tf.reshape(drawn + 1, [stretches, each]),
             }
 
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return batches.enumerate().map(batch, num_parallel_calls=2)
+        cut = tf.data.Dataset.from_tensor_slices(first).batch(stretches, drop_remainder=True)
+        return cut.enumerate().map(batch, num_parallel_calls=2)
 
     numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
     return numbers.flat_map(epoch).prefetch(2)

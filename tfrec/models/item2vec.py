@@ -17,6 +17,8 @@ import tensorflow as tf
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.skip_gram import (
+    AFTER,
+    BEFORE,
     CENTRE,
     CONTEXT,
     NEGATIVES,
@@ -25,8 +27,9 @@ from tfrec.data.skip_gram import (
 )
 from tfrec.features.embed import FeatureEmbedding
 from tfrec.features.encode import recent
+from tfrec.losses.logistic import softplus
 from tfrec.losses.optimizers import LazyAdam
-from tfrec.losses.replicas import global_sum
+from tfrec.losses.replicas import global_concat, global_sum
 from tfrec.models.base import Recommender, Users
 from tfrec.models.item_tower import missing
 from tfrec.schema import HISTORY, ITEM_ID
@@ -42,7 +45,8 @@ class Item2Vec(Recommender):
         data: sizes, catalogue and item features.
         dim: length of the vectors.
         window: largest distance of two events that count as neighbours.
-        negatives: items drawn for each event, shared by its neighbours.
+        negatives: weight of the negatives, as if so many were drawn for each pair. They are drawn
+            once a batch and shared, which has the same expectation.
         exponent: of the items' counts by which negatives are drawn (word2vec: .75).
         subsample: threshold of sub-sampling, as a share of all events; 0 keeps all events.
         attributes: whether item attributes (all but images) enter the vectors.
@@ -130,7 +134,6 @@ class Item2Vec(Recommender):
             train.batch_size,
             train.seed,
             window=self.window,
-            negatives=self.negatives,
             exponent=self.exponent,
             threshold=self.subsample,
         )
@@ -141,28 +144,41 @@ class Item2Vec(Recommender):
         self.compile(optimizer=optimizer)
 
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step on ``sum log s(v.c) + sum log s(-v.n)`` a pair of neighbours.
+        """One step on ``sum log s(v.c) + negatives E log s(-v.n)`` a pair of neighbours.
 
-        The negatives of a centre are drawn once and count once for each of its neighbours, which
-        has the same expectation as drawing them for each.
+        The expectation is taken over the negatives that the batch shares, whichever replica drew
+        them.
         """
-        present = tf.cast(batch[CONTEXT] > 0, tf.float32)
-        pairs = tf.reduce_sum(present, axis=1)
+        centres, (before, after) = batch[CENTRE], (batch[BEFORE], batch[AFTER])
+        pairs = tf.cast(before + after, tf.float32)
         mine = tf.reduce_sum(pairs)
         everyone = tf.maximum(global_sum(mine), 1.0)
+        drawn = global_concat(tf.reshape(batch[NEGATIVES], [-1]))
+        present = self._neighbours(before, after)
         with tf.GradientTape() as tape:
-            centre = self._vectors(batch[CENTRE])
-            shown = tf.concat([batch[CONTEXT], batch[NEGATIVES]], axis=1)
-            logits = tf.einsum("bd,bnd->bn", centre, tf.gather(self.contexts, shown))
-            near, far = logits[:, : 2 * self.window], logits[:, 2 * self.window :]
-            loss = tf.reduce_sum(tf.nn.softplus(-near) * present)
-            loss += tf.reduce_sum(tf.reduce_sum(tf.nn.softplus(far), axis=1) * pairs)
+            centre = self._vectors(tf.reshape(centres, [-1]))
+            context = tf.gather(self.contexts, batch[CONTEXT])
+            rows = tf.reshape(centre, [-1, centres.shape[1], context.shape[-1]])
+            near = tf.matmul(rows, context, transpose_b=True)
+            far = tf.matmul(centre, tf.gather(self.contexts, drawn), transpose_b=True)
+            loss = tf.reduce_sum(tf.where(present, softplus(-near), 0.0))
+            away = self.negatives * tf.reduce_mean(softplus(far), axis=1)
+            loss += tf.reduce_sum(away * tf.reshape(pairs, [-1]))
             share = loss / everyone
         variables = self.trainable_variables
         # Replicas' gradients are summed by the optimizer; each holds its share of the global mean.
         self.optimizer.apply_gradients(zip(tape.gradient(share, variables), variables, strict=True))
         self._loss.update_state(loss / tf.maximum(mine, 1.0), sample_weight=mine)
         return {"loss": self._loss.result()}
+
+    def _neighbours(self, before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        """Which centre has which context, bool [stretch, L, L + 2 window]; see the data set."""
+        length = before.shape[1]
+        place = tf.range(length, dtype=tf.int64) + self.window
+        column = tf.range(length + 2 * self.window, dtype=tf.int64)
+        distance = column - place[:, tf.newaxis]
+        reached = (distance >= -before[..., tf.newaxis]) & (distance <= after[..., tf.newaxis])
+        return reached & (distance != 0)
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
