@@ -15,8 +15,8 @@ from serving.client.calls import Calls
 from serving.client.channel import DEFAULT_MESSAGE_BYTES, Tls, check_address, options
 from serving.client.core import Fallback
 from serving.client.results import Metadata, ModelStatus, Recommendation
-from serving.client.shell import Ids, one_row
-from serving.client.steps import Call, ModelRef, Retry, Timed, drive_async
+from serving.client.shell import Ids
+from serving.client.steps import Call, Retry, Timed, drive_async
 from serving.client.sync import to_error
 
 T = TypeVar("T")
@@ -46,12 +46,8 @@ class AsyncClient:
         tls: Tls | None = None,
         max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
     ) -> None:
-        self._calls = Calls(
-            ModelRef(model, version, version_label),
-            None if rank_model is None else ModelRef(rank_model),
-            timeout,
-            retries,
-            fallback,
+        self._calls = Calls.on(
+            model, version, version_label, rank_model, timeout, retries, fallback
         )
         self._target = check_address(address)
         self._tls = tls
@@ -120,21 +116,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Any:
         """The best ``k`` items for a user or for several; see `Client.recommend`."""
-        if not isinstance(user_id, str):
-            return await self._run(
-                self._calls.recommend(user_id, k, history, exclude, features, timeout)
-            )
-        lists = await self._run(
-            self._calls.recommend(
-                [user_id],
-                k,
-                None if history is None else [history],
-                None if exclude is None else [exclude],
-                one_row(features),
-                timeout,
-            )
+        return await self._run(
+            self._calls.recommend_one_or_many(user_id, k, history, exclude, features, timeout)
         )
-        return lists[0]
 
     @overload
     async def similar(  # type: ignore[overload-overlap]
@@ -148,9 +132,7 @@ class AsyncClient:
         self, item_id: str | Ids, k: int = 10, *, timeout: float | None = None
     ) -> Any:
         """The ``k`` items most like an item or like each of several; see `Client.similar`."""
-        if not isinstance(item_id, str):
-            return await self._run(self._calls.similar(item_id, k, timeout))
-        return (await self._run(self._calls.similar([item_id], k, timeout)))[0]
+        return await self._run(self._calls.similar_to_one_or_many(item_id, k, timeout))
 
     async def rank(
         self,
@@ -175,7 +157,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Runs a signature on arrays; see `Client.predict`."""
-        ref = self._ref(model)
+        ref = self._calls.ref(model)
         call = self._calls.predict(ref, inputs, signature, outputs, cast, timeout)
         return dict((await self._run(call)).outputs)
 
@@ -183,18 +165,15 @@ class AsyncClient:
         self, model: str | None = None, *, timeout: float | None = None
     ) -> ModelStatus:
         """States of the model's versions."""
-        return await self._run(self._calls.status(self._ref(model), timeout))
+        return await self._run(self._calls.status(self._calls.ref(model), timeout))
 
     async def wait_ready(self, timeout: float = 60.0, *, model: str | None = None) -> ModelStatus:
         """Waits until a version answers; see `Client.wait_ready`."""
-        return await self._run(self._calls.wait_ready(self._ref(model), timeout, 0.1))
+        return await self._run(self._calls.wait_ready(self._calls.ref(model), timeout, 0.1))
 
     async def metadata(self, model: str | None = None, *, timeout: float | None = None) -> Metadata:
         """The model's signatures, asked for anew."""
-        return await self._run(self._calls.metadata(self._ref(model), timeout))
-
-    def _ref(self, model: str | None) -> ModelRef:
-        return self._calls.model if model is None else ModelRef(model)
+        return await self._run(self._calls.metadata(self._calls.ref(model), timeout))
 
     async def close(self) -> None:
         """Closes the connection; calls under way fail."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.client import inputs as fill
-from serving.client.core import Core
+from serving.client.core import Core, Fallback
 from serving.client.errors import (
     BadAnswerError,
     BadInputError,
@@ -22,7 +22,7 @@ from serving.client.errors import (
     UnavailableError,
 )
 from serving.client.results import Prediction, Recommendation, Signature
-from serving.client.steps import Call
+from serving.client.steps import Call, ModelRef, Retry
 
 logger = logging.getLogger("serving.client")
 
@@ -31,6 +31,50 @@ _AWAY = (UnavailableError, DeadlineExceededError)
 
 class Calls(Core):
     """Typed calls on a recommender. Its arguments are those of `Core`."""
+
+    @classmethod
+    def on(
+        cls,
+        model: str,
+        version: int | None,
+        version_label: str | None,
+        rank_model: str | None,
+        timeout: float,
+        retries: int | Retry,
+        fallback: Fallback | None,
+    ) -> Calls:
+        """Of the arguments that every client is built with."""
+        ranker = None if rank_model is None else ModelRef(rank_model)
+        return cls(ModelRef(model, version, version_label), ranker, timeout, retries, fallback)
+
+    def ref(self, model: str | None) -> ModelRef:
+        """The model that a call names, or the client's own."""
+        return self.model if model is None else ModelRef(model)
+
+    def recommend_one_or_many(
+        self,
+        user_id: str | Sequence[str],
+        k: int,
+        history: Any,
+        exclude: Any,
+        features: Mapping[str, Any] | None,
+        timeout: float | None,
+    ) -> Call[Any]:
+        """`recommend` where a single id, with lists and features of its own, gets a single list."""
+        if not isinstance(user_id, str):
+            return (yield from self.recommend(user_id, k, history, exclude, features, timeout))
+        past = None if history is None else [history]
+        barred = None if exclude is None else [exclude]
+        lists = yield from self.recommend([user_id], k, past, barred, _one_row(features), timeout)
+        return lists[0]
+
+    def similar_to_one_or_many(
+        self, item_id: str | Sequence[str], k: int, timeout: float | None
+    ) -> Call[Any]:
+        """`similar`, likewise."""
+        if not isinstance(item_id, str):
+            return (yield from self.similar(item_id, k, timeout))
+        return (yield from self.similar([item_id], k, timeout))[0]
 
     def recommend(
         self,
@@ -159,6 +203,13 @@ class Calls(Core):
             Recommendation(items[place], float(scores[place]), n, answer.version)
             for n, place in enumerate(order)
         ]
+
+
+def _one_row(features: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Features of a single user with the batch's axis in front: `[...]` to `[1, ...]`."""
+    if features is None:
+        return None
+    return {name: fill.tensors.to_array(value)[None] for name, value in features.items()}
 
 
 def _with_k(

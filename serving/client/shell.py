@@ -7,21 +7,13 @@ from typing import Any, TypeVar, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from serving.client import tensors
 from serving.client.calls import Calls
 from serving.client.core import Fallback
 from serving.client.results import Metadata, ModelStatus, Recommendation
-from serving.client.steps import Call, ModelRef, Retry, Timed, drive
+from serving.client.steps import Call, Retry, Timed, drive
 
 T = TypeVar("T")
 Ids = Sequence[str]
-
-
-def one_row(features: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Features of a single user with the batch's axis in front: `[...]` to `[1, ...]`."""
-    if features is None:
-        return None
-    return {name: tensors.to_array(value)[None] for name, value in features.items()}
 
 
 class Shell:
@@ -37,12 +29,8 @@ class Shell:
         retries: int | Retry,
         fallback: Fallback | None,
     ) -> None:
-        self._calls = Calls(
-            ModelRef(model, version, version_label),
-            None if rank_model is None else ModelRef(rank_model),
-            timeout,
-            retries,
-            fallback,
+        self._calls = Calls.on(
+            model, version, version_label, rank_model, timeout, retries, fallback
         )
 
     def _execute(self, step: Timed) -> Any:
@@ -102,18 +90,9 @@ class Shell:
             ServingError: as the server answers. With a ``fallback``, UNAVAILABLE and
                 DEADLINE_EXCEEDED answer that instead, each item ``from_fallback``.
         """
-        if not isinstance(user_id, str):
-            return self._run(self._calls.recommend(user_id, k, history, exclude, features, timeout))
         return self._run(
-            self._calls.recommend(
-                [user_id],
-                k,
-                None if history is None else [history],
-                None if exclude is None else [exclude],
-                one_row(features),
-                timeout,
-            )
-        )[0]
+            self._calls.recommend_one_or_many(user_id, k, history, exclude, features, timeout)
+        )
 
     @overload
     def similar(  # type: ignore[overload-overlap]
@@ -128,9 +107,7 @@ class Shell:
 
         Returns and raises as `recommend`.
         """
-        if not isinstance(item_id, str):
-            return self._run(self._calls.similar(item_id, k, timeout))
-        return self._run(self._calls.similar([item_id], k, timeout))[0]
+        return self._run(self._calls.similar_to_one_or_many(item_id, k, timeout))
 
     def rank(
         self,
@@ -180,13 +157,13 @@ class Shell:
         Returns:
             Arrays by output name; strings as ``bytes`` in object arrays.
         """
-        ref = self._ref(model)
+        ref = self._calls.ref(model)
         answer = self._run(self._calls.predict(ref, inputs, signature, outputs, cast, timeout))
         return dict(answer.outputs)
 
     def status(self, model: str | None = None, *, timeout: float | None = None) -> ModelStatus:
         """States of the model's versions."""
-        return self._run(self._calls.status(self._ref(model), timeout))
+        return self._run(self._calls.status(self._calls.ref(model), timeout))
 
     def wait_ready(self, timeout: float = 60.0, *, model: str | None = None) -> ModelStatus:
         """Blocks until a version answers.
@@ -194,11 +171,8 @@ class Shell:
         Raises:
             DeadlineExceededError: if none does in time; the message has the last states.
         """
-        return self._run(self._calls.wait_ready(self._ref(model), timeout, 0.1))
+        return self._run(self._calls.wait_ready(self._calls.ref(model), timeout, 0.1))
 
     def metadata(self, model: str | None = None, *, timeout: float | None = None) -> Metadata:
         """The model's signatures, asked for anew."""
-        return self._run(self._calls.metadata(self._ref(model), timeout))
-
-    def _ref(self, model: str | None) -> ModelRef:
-        return self._calls.model if model is None else ModelRef(model)
+        return self._run(self._calls.metadata(self._calls.ref(model), timeout))
