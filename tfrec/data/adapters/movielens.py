@@ -91,6 +91,20 @@ def _map(names: tuple[str, ...], separator: str, encoding: str, header: bool = F
     )
 
 
+def _ratings(path: Path, separator: str, quarantine: Quarantine) -> pa.Table:
+    """Interactions of a GroupLens file: user, item, rating, seconds; Latin-1, no header."""
+    names = ("user_id", "item_id", "weight", "timestamp")
+    table = _map(names, separator, "latin-1")
+    events, _ = read_interactions(path, table, _PLAIN, quarantine, names=names, event=EVENT)
+    return events
+
+
+def _rows(path: Path, names: tuple[str, ...], separator: str, quarantine: Quarantine) -> pa.Table:
+    """Attributes of a GroupLens file, all as text; the first column is the id."""
+    table = _map(names, separator, "latin-1")
+    return read_attributes(path, table, names[0], _PLAIN, quarantine, names)
+
+
 def read_movielens_1m(folder: Path, quarantine: Quarantine) -> Tables:
     """Reads ``ratings.dat``, ``users.dat`` and ``movies.dat`` (``::``, Latin-1; plain or .gz).
 
@@ -98,24 +112,9 @@ def read_movielens_1m(folder: Path, quarantine: Quarantine) -> Tables:
         ``weight`` is the rating. Users: gender, age, occupation, zip_code. Items: title, year
         (float), genres (list of string).
     """
-    names: tuple[str, ...] = ("user_id", "item_id", "weight", "timestamp")
-    events, _ = read_interactions(
-        find_file(folder, "ratings.dat"),
-        _map(names, "::", "latin-1"),
-        _PLAIN,
-        quarantine,
-        names=names,
-        event=EVENT,
-    )
+    events = _ratings(find_file(folder, "ratings.dat"), "::", quarantine)
     names = ("user_id", "gender", "age", "occupation", "zip_code")
-    users = read_attributes(
-        find_file(folder, "users.dat"),
-        _map(names, "::", "latin-1"),
-        "user_id",
-        _PLAIN,
-        quarantine,
-        names,
-    )
+    users = _rows(find_file(folder, "users.dat"), names, "::", quarantine)
     users = _readable(users, "gender", GENDERS)
     users = _readable(users, "age", AGES)
     users = _readable(users, "occupation", {str(i): name for i, name in enumerate(OCCUPATIONS)})
@@ -125,14 +124,7 @@ def read_movielens_1m(folder: Path, quarantine: Quarantine) -> Tables:
 def read_movies(folder: Path, quarantine: Quarantine) -> pa.Table:
     """The movies of ml-1m: item_id, title, year, genres."""
     names = ("item_id", "title", "genres")
-    items = read_attributes(
-        find_file(folder, "movies.dat"),
-        _map(names, "::", "latin-1"),
-        "item_id",
-        _PLAIN,
-        quarantine,
-        names,
-    )
+    items = _rows(find_file(folder, "movies.dat"), names, "::", quarantine)
     title, year = split_year(items.column("title"))
     return pa.table(
         {
@@ -170,33 +162,11 @@ def read_movielens_100k(folder: Path, quarantine: Quarantine) -> Tables:
 
 
 def _read_grouplens_100k(folder: Path, quarantine: Quarantine) -> Tables:
-    names: tuple[str, ...] = ("user_id", "item_id", "weight", "timestamp")
-    events, _ = read_interactions(
-        find_file(folder, "u.data"),
-        _map(names, "\t", "latin-1"),
-        _PLAIN,
-        quarantine,
-        names=names,
-        event=EVENT,
-    )
-    names = ("user_id", "age", "gender", "occupation", "zip_code")
-    users = read_attributes(
-        find_file(folder, "u.user"),
-        _map(names, "|", "latin-1"),
-        "user_id",
-        _PLAIN,
-        quarantine,
-        names,
-    )
+    events = _ratings(find_file(folder, "u.data"), "\t", quarantine)
+    names: tuple[str, ...] = ("user_id", "age", "gender", "occupation", "zip_code")
+    users = _rows(find_file(folder, "u.user"), names, "|", quarantine)
     names = ("item_id", "title", "released", "video", "url", *GENRES_100K)
-    items = read_attributes(
-        find_file(folder, "u.item"),
-        _map(names, "|", "latin-1"),
-        "item_id",
-        _PLAIN,
-        quarantine,
-        names,
-    )
+    items = _rows(find_file(folder, "u.item"), names, "|", quarantine)
     title, year = split_year(items.column("title"))
     flags = np.stack(
         [pc.equal(items.column(g), "1").to_numpy().astype(bool) for g in GENRES_100K], axis=1
@@ -211,24 +181,21 @@ def _read_grouplens_100k(folder: Path, quarantine: Quarantine) -> Tables:
 
 
 def _read_recbole_100k(folder: Path, quarantine: Quarantine) -> Tables:
-    names: tuple[str, ...] = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
-    table = _map(names, "\t", "utf-8", header=True)
-    table = table.model_copy(
-        update={
-            "columns": {("weight" if k == "rating" else k): v for k, v in table.columns.items()}
-        }
-    )
-    events, _ = read_interactions(
-        find_file(folder, "ml-100k.inter", "u.data"), table, _PLAIN, quarantine, event=EVENT
-    )
+    def table(*names: str) -> TableMap:
+        return _map(names, "\t", "utf-8", header=True)
+
+    rated = table("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+    columns = {("weight" if k == "rating" else k): v for k, v in rated.columns.items()}
+    rated = rated.model_copy(update={"columns": columns})
+    path = find_file(folder, "ml-100k.inter", "u.data")
+    events, _ = read_interactions(path, rated, _PLAIN, quarantine, event=EVENT)
     names = ("user_id:token", "age:token", "gender:token", "occupation:token", "zip_code:token")
-    table = _map(names, "\t", "utf-8", header=True)
+    people = table(*names)
     path = find_file(folder, "ml-100k.user")
-    users = read_attributes(path, table, "user_id", _PLAIN, quarantine)
-    names = ("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
-    table = _map(names, "\t", "utf-8", header=True)
+    users = read_attributes(path, people, "user_id", _PLAIN, quarantine)
+    films = table("item_id:token", "movie_title:token_seq", "release_year:token", "class:token_seq")
     path = find_file(folder, "ml-100k.item")
-    items = read_attributes(path, table, "item_id", _PLAIN, quarantine)
+    items = read_attributes(path, films, "item_id", _PLAIN, quarantine)
     years, _ = to_number(items.column("release_year"))
     items = pa.table(
         {
