@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
+from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Side
-from tfrec.models.row_model import RowModel
+from tfrec.models.row_model import RowModel, Schedule
+from tfrec.models.row_products import Products, level_marks, value_marks
 
 Units = Literal["rating", "levels"]
 ACTIVATIONS = {"sigmoid": tf.sigmoid, "tanh": tf.tanh, "relu": tf.nn.relu, "selu": tf.nn.selu}
@@ -19,10 +21,12 @@ ACTIVATIONS = {"sigmoid": tf.sigmoid, "tanh": tf.tanh, "relu": tf.nn.relu, "selu
 class AutoRec(RowModel):
     """Reconstructs the rated columns of a row: ``min sum_rated (r - f(V g(W r + b) + c))^2 + l2``.
 
-    With ``units="rating"`` a column is one number, its rating less the mean of all (0 where not
-    rated), and the output is linear, as in the paper. With ``units="levels"`` a column is one unit
-    a level, as the RBM's, and the output is the expected level of a softmax: the net that ``dbn``
-    starts from a stack of RBMs, here from random weights.
+    With ``units="rating"`` a column is one number, its rating as it is (0 where not rated, so that
+    the net sees which columns are), and the output is linear, as in the paper; added to it is the
+    row's own mean, drawn towards the mean of all: the one figure of a row that the shared weights
+    would otherwise have to spell out. With ``units="levels"`` a column is one unit a level, as the
+    RBM's, and the output is the expected level of a softmax: the net that ``dbn`` starts from a
+    stack of RBMs, here from random weights.
 
     Args:
         data: encoded data.
@@ -32,7 +36,7 @@ class AutoRec(RowModel):
         activation: of the hidden layers.
         l2: of the weights (not the biases), against the mean squared error of a rating.
         dropout: share of a row's ratings hidden from the input at each training step.
-        history_length, polyak: see ``RowModel``.
+        history_length, polyak, products, schedule: see ``RowModel``.
 
     Raises:
         ValueError: a parameter out of range.
@@ -49,8 +53,10 @@ class AutoRec(RowModel):
         dropout: float = 0.0,
         history_length: int | None = None,
         polyak: float | None = None,
+        products: Products = "auto",
+        schedule: Schedule = "constant",
     ) -> None:
-        super().__init__(data, by, history_length, polyak)
+        super().__init__(data, by, history_length, polyak, products, schedule)
         if not hidden or min(hidden) < 1 or units not in ("rating", "levels"):
             raise ValueError(
                 "hidden lists layer sizes from 1 and units is 'rating' or 'levels'; got "
@@ -67,12 +73,15 @@ class AutoRec(RowModel):
         self.sizes = [*hidden, *reversed(list(hidden)[:-1])]
         n, k = self.n_columns, self.n_levels if units == "levels" else 1
         random = np.random.default_rng(0)
+        levels = self.scale.levels
+        self.marks = level_marks(self.n_levels) if k > 1 else value_marks(levels)
         before = n * k
         for i, size in enumerate(self.sizes):
             # A row fills a small part of the input: the width that counts is that of the ratings.
             width = max(len(data.train) / self._rows(), 1.0) if i == 0 else before
             spread = (2.0 / (width + size)) ** 0.5
-            self.weight(f"w{i}", random.normal(0, min(spread, 0.1), (before, size)))
+            first = (n, k, size) if i == 0 else (before, size)
+            self.weight(f"w{i}", random.normal(0, min(spread, 0.1), first))
             self.weight(f"b{i}", np.zeros(size))
             before = size
         spread = (2.0 / (before + n)) ** 0.5
@@ -84,22 +93,26 @@ class AutoRec(RowModel):
     def _rows(self) -> int:
         return self.n_users if self.by == "user" else self.n_items
 
-    def first_input(self, code: tf.Tensor) -> tf.Tensor:
-        """Input units of level codes, float32 [batch, n_columns * K]."""
-        if self.units == "levels":
-            units = tf.one_hot(code - 1, self.n_levels)
-            return tf.reshape(units, [-1, self.n_columns * self.n_levels])
-        table = np.concatenate([[0.0], self.scale.levels - self.mean_rating]).astype(np.float32)
-        return tf.gather(table, code)
+    def row_mean(self, code: tf.Tensor) -> tf.Tensor:
+        """Shrunk mean of each row's ratings less the mean of all, float32 [batch, 1]."""
+        apart = np.concatenate([[0.0], self.scale.levels - self.mean_rating]).astype(np.float32)
+        count = tf.reduce_sum(tf.cast(code > 0, tf.float32), axis=1, keepdims=True)
+        total = tf.reduce_sum(tf.gather(apart, code), axis=1, keepdims=True)
+        return total / (count + SHRINK)
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
-        hidden = self.first_input(code)
-        for i in range(len(self.sizes)):
+        hidden = self.act(self.rows_in(code, self.marks, self["w0"]) + self["b0"])
+        for i in range(1, len(self.sizes)):
             hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"b{i}"])
-        return hidden
+        if self.units == "levels":
+            return hidden
+        return tf.concat([hidden, self.row_mean(code)], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return self["out"], self["out_bias"]
+        if self.units == "levels":
+            return self["out"], self["out_bias"]
+        # The row's mean passes through with weight 1.
+        return tf.pad(self["out"], [[0, 0], [0, 0], [0, 1]], constant_values=1.0), self["out_bias"]
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
         if self.units == "rating":
@@ -113,11 +126,13 @@ class AutoRec(RowModel):
             given = tf.where(kept, code, 0)
         hidden = self.encode(given)
         weights, biases = self.output()
-        n, k, dim = weights.shape
-        at = tf.where(code > 0)
-        scores = tf.matmul(hidden, tf.reshape(weights, [n * k, dim]), transpose_b=True)
-        # The loss looks at rated columns alone; the rest of the row is never touched again.
-        scores = tf.gather_nd(tf.reshape(scores, [-1, n, k]), at)
+        at = tf.where(code > 0)  # the loss looks at rated columns alone
+        if self.units == "rating":
+            # Apart from the product, which may be rounded.
+            weights, row = self["out"], tf.gather(hidden[:, -1:], at[:, 0])
+            scores = self.rows_out(hidden[:, :-1], weights, at) + row
+        else:
+            scores = self.rows_out(hidden, weights, at)
         predicted = self.link(scores + tf.gather(biases, at[:, 1]))
         actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
         count = tf.cast(tf.shape(at)[0], tf.float32)

@@ -14,6 +14,8 @@ from tfrec.models.autorec import AutoRec
 from tfrec.models.boltzmann import BinaryMachine, sample_bits
 from tfrec.models.rating_rows import CODE, Side
 from tfrec.models.rbm import RatingRBM
+from tfrec.models.row_model import Schedule
+from tfrec.models.row_products import Products
 
 
 class DBNRating(AutoRec):
@@ -24,7 +26,7 @@ class DBNRating(AutoRec):
 
     Args:
         data: encoded data.
-        by, hidden, l2, dropout, history_length, polyak: see ``AutoRec``.
+        by, hidden, l2, dropout, history_length, polyak, products, schedule: see ``AutoRec``.
         pretrain_epochs: of each RBM; 0 starts from random weights.
         pretrain_rate: Adam's learning rate there.
         cd: Gibbs steps of the RBMs.
@@ -44,8 +46,11 @@ class DBNRating(AutoRec):
         weight_decay: float = 0.001,
         history_length: int | None = None,
         polyak: float | None = None,
+        products: Products = "auto",
+        schedule: Schedule = "constant",
     ) -> None:
-        super().__init__(data, by, hidden, "levels", "sigmoid", l2, dropout, history_length, polyak)
+        answers = (history_length, polyak, products, schedule)
+        super().__init__(data, by, hidden, "levels", "sigmoid", l2, dropout, *answers)
         if pretrain_epochs < 0 or cd < 1 or weight_decay < 0:
             raise ValueError(
                 f"pretrain_epochs and weight_decay are from 0, cd from 1; got {pretrain_epochs}, "
@@ -77,12 +82,13 @@ class DBNRating(AutoRec):
             weight_decay=self.weight_decay,
             optimizer="adam",
             history_length=self.history_length,
+            products=self.products,
         )
         first.compile_for(settings)
         first.fit(rows, epochs=self.pretrain_epochs, verbose=0)
         last = len(self.sizes) - 1
         # Layer i codes from below; its mirror image, counted from the end, decodes.
-        self._set("w0", tf.reshape(first["w"], self["w0"].shape))
+        self._set("w0", first["w"])
         self._set("b0", first["hidden"])
         self._set("out", first["w"])
         self._set("out_bias", first["visible"])

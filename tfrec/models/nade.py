@@ -10,7 +10,8 @@ import tensorflow as tf
 from tfrec.data.encoded import RetrievalData
 from tfrec.models.autorec import ACTIVATIONS
 from tfrec.models.rating_rows import Side
-from tfrec.models.row_model import RowModel
+from tfrec.models.row_model import RowModel, Schedule
+from tfrec.models.row_products import Products, thermometer_marks
 
 INIT = 0.01
 
@@ -40,6 +41,7 @@ class CFNADE(RowModel):
         l2: of the weights, against the cost of one rating.
         history_length: see ``RowModel``.
         polyak: decay of the averaged weights that answer.
+        products, schedule: see ``RowModel``.
 
     Raises:
         ValueError: a parameter out of range.
@@ -56,8 +58,10 @@ class CFNADE(RowModel):
         l2: float = 1e-5,
         history_length: int | None = None,
         polyak: float | None = 0.995,
+        products: Products = "auto",
+        schedule: Schedule = "constant",
     ) -> None:
-        super().__init__(data, by, history_length, polyak)
+        super().__init__(data, by, history_length, polyak, products, schedule)
         if not hidden or min(hidden) < 1 or (factors is not None and factors < 1):
             raise ValueError(
                 f"hidden lists layer sizes from 1 and factors is a rank from 1 or null; got "
@@ -89,9 +93,7 @@ class CFNADE(RowModel):
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
         # Unit k of a column is on from rating k upwards: so ratings share weights.
-        units = tf.cast(code[:, :, tf.newaxis] > tf.range(self.n_levels), tf.float32)
-        units = tf.reshape(units, [-1, self.n_columns * self.n_levels])
-        total = tf.matmul(units, tf.reshape(self["in"], [self.n_columns * self.n_levels, -1]))
+        total = self.rows_in(code, thermometer_marks(self.n_levels), self["in"])
         if self.factors is not None:
             total = tf.matmul(total, self["in_mix"])
         hidden = self.act(total + self["c0"])
@@ -113,11 +115,9 @@ class CFNADE(RowModel):
 
     def _scores(self, hidden: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         """Cumulated scores s of the columns at int64 [pair, 2]: float32 [pair, L]."""
-        flat = self.n_columns * self.n_levels
         if self.factors is not None:
             hidden = tf.matmul(hidden, self["out_mix"], transpose_b=True)
-        raw = tf.matmul(hidden, tf.reshape(self["out"], [flat, -1]), transpose_b=True)
-        raw = tf.gather_nd(tf.reshape(raw, [-1, self.n_columns, self.n_levels]), at)
+        raw = self.rows_out(hidden, self["out"], at)
         return tf.cumsum(raw + tf.gather(self["out_bias"], at[:, 1]), axis=1)
 
     def cost(self, scores: tf.Tensor, code: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,8 @@ from tfrec.losses.replicas import global_sum
 from tfrec.models.base import Users
 from tfrec.models.rating import check_positive
 from tfrec.models.rating_rows import CODE, Side
-from tfrec.models.row_model import RowModel
+from tfrec.models.row_model import RowModel, Schedule
+from tfrec.models.row_products import Products, level_marks
 
 INIT = 0.01
 
@@ -42,7 +43,7 @@ class RatingRBM(RowModel):
         weight_decay: l2 of W (A, B) and D.
         momentum: of the gradient; with ``optimizer='sgd'``.
         optimizer: ``sgd`` as in the paper or ``adam``.
-        history_length, polyak: see ``RowModel``.
+        history_length, polyak, products, schedule: see ``RowModel``.
 
     Raises:
         ValueError: a parameter out of range.
@@ -62,8 +63,10 @@ class RatingRBM(RowModel):
         optimizer: Literal["sgd", "adam"] = "sgd",
         history_length: int | None = None,
         polyak: float | None = None,
+        products: Products = "auto",
+        schedule: Schedule = "constant",
     ) -> None:
-        super().__init__(data, by, history_length, polyak)
+        super().__init__(data, by, history_length, polyak, products, schedule)
         check_positive(
             hidden=hidden, cd_epochs=cd_epochs, factors=1 if factors is None else factors
         )
@@ -94,29 +97,25 @@ class RatingRBM(RowModel):
 
     # -- the machine --------------------------------------------------------------------------
 
-    def _levels(self, code: tf.Tensor) -> tf.Tensor:
-        """One unit a column and level, float32 [batch, n_columns * L]; no unit where not rated."""
-        units = tf.one_hot(code - 1, self.n_levels)
-        return tf.reshape(units, [-1, self.n_columns * self.n_levels])
-
-    def _up(self, units: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
+    def _up(self, code: tf.Tensor) -> tf.Tensor:
         """Inputs of the hidden units, float32 [batch, F]."""
-        flat = self.n_columns * self.n_levels
+        levels = level_marks(self.n_levels)
         if self.factors is None:
-            total = tf.matmul(units, tf.reshape(self["w"], [flat, -1]))
+            total = self.rows_in(code, levels, self["w"])
         else:
-            total = tf.matmul(units, tf.reshape(self["left"], [flat, -1]))
-            total = tf.matmul(total, self["right"])
+            total = tf.matmul(self.rows_in(code, levels, self["left"]), self["right"])
         if self.conditional:
-            total += tf.matmul(tf.cast(code > 0, tf.float32), self["rated"])
+            rated = np.ones((self.n_levels + 1, 1), np.float32)
+            rated[0] = 0
+            total += self.rows_in(code, rated, self["rated"][:, tf.newaxis])
         return total + self["hidden"]
 
-    def _down(self, hidden: tf.Tensor) -> tf.Tensor:
-        """Inputs of the visible units, float32 [batch, n_columns, L]."""
-        weights, biases = self.output()
-        n, levels, _ = weights.shape
-        scores = tf.matmul(hidden, tf.reshape(weights, [n * levels, -1]), transpose_b=True)
-        return tf.reshape(scores, [-1, n, levels]) + biases
+    def _down(self, hidden: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        """Inputs of the visible units at int64 [unit, 2], float32 [unit, L]."""
+        weights = self["w"] if self.factors is None else self["left"]
+        if self.factors is not None:
+            hidden = tf.matmul(hidden, self["right"], transpose_b=True)
+        return self.rows_out(hidden, weights, at) + tf.gather(self["visible"], at[:, 1])
 
     def free_energy(self, code: tf.Tensor) -> tf.Tensor:
         """``F(v) = -log sum_h exp(-E(v, h))``, float32 [batch], of codes int32 [batch, n_columns].
@@ -124,10 +123,11 @@ class RatingRBM(RowModel):
         A diagnostic: where it falls on training rows but no longer on held-out ones, the machine
         overfits (Hinton 2010, section 6).
         """
-        units = self._levels(code)
-        total = tf.math.softplus(self._up(units, code))
-        biases = tf.linalg.matvec(units, tf.reshape(self["visible"], [-1]))
-        return -biases - tf.reduce_sum(total, axis=1)
+        at = tf.where(code > 0)
+        place = tf.stack([at[:, 1], tf.cast(tf.gather_nd(code, at), tf.int64) - 1], axis=1)
+        biases = tf.gather_nd(self["visible"], place)
+        biases = tf.math.unsorted_segment_sum(biases, at[:, 0], tf.shape(code, tf.int64)[0])
+        return -biases - tf.reduce_sum(tf.math.softplus(self._up(code)), axis=1)
 
     def gibbs(self, code: tf.Tensor, steps: tf.Tensor | int) -> tf.Tensor:
         """States after ``steps`` rounds of sampling hidden, then rated visible units."""
@@ -135,10 +135,10 @@ class RatingRBM(RowModel):
         shape = tf.shape(code, tf.int64)
 
         def step(i: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            chance = tf.sigmoid(self._up(self._levels(state), state))
+            chance = tf.sigmoid(self._up(state))
             hidden = tf.cast(tf.random.uniform(tf.shape(chance)) < chance, tf.float32)
             # Only rated units are sampled: one in twenty on MovieLens.
-            scores = tf.gather_nd(self._down(hidden), at)
+            scores = self._down(hidden, at)
             noise = -tf.math.log(-tf.math.log(tf.random.uniform(tf.shape(scores), 1e-7, 1.0)))
             drawn = tf.argmax(scores + noise, axis=1, output_type=tf.int32) + 1
             drawn = tf.ensure_shape(tf.scatter_nd(at, drawn, shape), [None, self.n_columns])
@@ -153,9 +153,9 @@ class RatingRBM(RowModel):
     def compile_for(self, train: TrainConfig) -> None:
         legacy = tf.keras.optimizers.legacy
         if self.kind == "adam":
-            self.compile(optimizer=legacy.Adam(train.learning_rate))
+            self.compile(optimizer=legacy.Adam(self.rate(train)))
         else:
-            self.compile(optimizer=legacy.SGD(train.learning_rate, momentum=self.momentum))
+            self.compile(optimizer=legacy.SGD(self.rate(train), momentum=self.momentum))
 
     def gibbs_steps(self) -> tf.Tensor:
         """k of the present epoch, int32 scalar."""
@@ -185,7 +185,7 @@ class RatingRBM(RowModel):
     # -- answers ------------------------------------------------------------------------------
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self._up(self._levels(code), code))
+        return tf.sigmoid(self._up(code))
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.factors is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,10 @@ from tfrec.models.base import Users
 from tfrec.models.item_rows import ItemRows
 from tfrec.models.rating import SHRINK, RatingRecommender
 from tfrec.models.rating_rows import CODE, RatingRows, Side, column_means, level_logits
+from tfrec.models.row_products import Products, choose, rows_in, rows_out
 from tfrec.schema import HISTORY, USER_ID
+
+Schedule = Literal["constant", "cosine"]
 
 
 class RowModel(RatingRecommender):
@@ -35,9 +38,13 @@ class RowModel(RatingRecommender):
         history_length: most recent ratings read of a user; None reads all.
         polyak: decay of the running averages of the weights that answer in place of the last
             weights; None answers by the last.
+        products: how the large products are made; see ``row_products``. ``auto`` is dense where at
+            least one entry in forty is rated, else sparse.
+        schedule: the learning rate over all ``epochs``: constant, or falling to 0 along half a
+            cosine (Loshchilov & Hutter 2017, without restarts).
 
     Raises:
-        ValueError: ``by`` or ``polyak`` out of range.
+        ValueError: ``by``, ``polyak``, ``products`` or ``schedule`` out of range.
     """
 
     outputs: ClassVar[str] = "levels"  # or "value": one linear output a column
@@ -48,16 +55,22 @@ class RowModel(RatingRecommender):
         by: Side = "user",
         history_length: int | None = None,
         polyak: float | None = None,
+        products: Products = "auto",
+        schedule: Schedule = "constant",
     ) -> None:
         super().__init__(data, history_length)
         if by not in get_args(Side):
             raise ValueError(f"by is 'user' or 'item', what a row of ratings is; got {by!r}")
         if polyak is not None and not 0 < polyak < 1:
             raise ValueError(f"polyak is a decay between 0 and 1, as 0.995, or null; got {polyak}")
-        self.by, self.polyak = by, polyak
+        if schedule not in get_args(Schedule):
+            raise ValueError(f"schedule is one of {list(get_args(Schedule))}; got {schedule!r}")
+        self.by, self.polyak, self.schedule = by, polyak, schedule
         self.n_levels = len(self.scale)
         self.n_columns = data.n_items if by == "user" else data.n_users
         rows = RatingRows.of(data.train, self.scale, by)
+        self.n_rated_rows = int((rows.counts > 0).sum())
+        self.products = choose(products, len(rows.code) / max(rows.n_rows * rows.n_columns, 1))
         self.column_mean, _ = column_means(rows, self.scale, SHRINK)
         self.column_logits = level_logits(rows, self.n_levels, SHRINK)
         self._weights: dict[str, tf.Variable] = {}
@@ -123,14 +136,36 @@ class RowModel(RatingRecommender):
         finally:
             self._live = before
 
+    def rows_in(self, code: tf.Tensor, marks: np.ndarray, weights: tf.Tensor) -> tf.Tensor:
+        """Units of rows times weights; see ``row_products.rows_in``."""
+        return rows_in(code, marks, weights, self._kind)
+
+    def rows_out(self, hidden: tf.Tensor, weights: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        """Codes times weights at the entries asked for; see ``row_products.rows_out``."""
+        return rows_out(hidden, weights, at, self._kind)
+
+    @property
+    def _kind(self) -> Products:
+        return "dense" if self.products == "bfloat16" and not self._live else self.products
+
     @property
     def metrics(self) -> list[Any]:
         return list(self._figures.values())
 
+    def rate(self, train: TrainConfig) -> Any:
+        """The learning rate for an optimizer: a number, or a schedule over all of training."""
+        if self.schedule == "constant":
+            return train.learning_rate
+        steps = max(1, -(-self.n_rated_rows // train.batch_size)) * train.epochs
+        return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, steps)
+
+    def compile_for(self, train: TrainConfig) -> None:
+        self.compile(optimizer=tf.keras.optimizers.legacy.Adam(self.rate(train)))
+
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
         self._known = data.train
         rows = RatingRows.of(data.train, self.scale, self.by)
-        self.steps_per_epoch = max(1, -(-int((rows.counts > 0).sum()) // train.batch_size))
+        self.steps_per_epoch = max(1, -(-self.n_rated_rows // train.batch_size))
         return rows.batches(train.batch_size, train.seed)
 
     @tf.autograph.experimental.do_not_convert
