@@ -8,14 +8,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
-from tfrec.export.raw import known_items
+from tfrec.export.raw import EXAMPLES, SCORE, known_items
 from tfrec.features.encode import recent
 from tfrec.features.encoder import Encoder, parse_examples, raw_specs
 from tfrec.features.image_cnn import present_name, vector_name
 from tfrec.features.image_prepare import image_features
 from tfrec.schema import HISTORY, ITEM_ID
 
-EXAMPLES, SCORE = "examples", "score"
 SEED, DRAWS = "seed", "draws"  # inputs of ``rank_sample``
 
 

@@ -12,7 +12,7 @@ from tfrec.schema import ITEM_ID
 
 LAST_HASH = 2**62
 # Names that all recommending signatures share.
-EXCLUDE, K, SCORE, TITLE = "exclude", "k", "score", "title"
+EXCLUDE, K, SCORE, TITLE, EXAMPLES = "exclude", "k", "score", "title", "examples"
 
 
 def lookup_items(encoder: Encoder, ids: tf.Tensor) -> tf.Tensor:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec.export.raw import EXCLUDE, K
 from tfrec.schema import HISTORY, USER_ID
 
-EXCLUDE, K, NOW, TRADE_OFF = "exclude", "k", "now", "trade_off"
+NOW, TRADE_OFF = "now", "trade_off"
 SEED, EXPLORE, SHOWN = "seed", "explore", "shown"
 AMONG, WEIGHT = "among_", "weight_"
 Specs = dict[str, tf.TensorSpec]

@@ -7,14 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.export.raw import EXAMPLES, EXCLUDE, SCORE, TITLE, K
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.exploring import Exploring, own_seeds, seeds_of
 from tfrec.export.recommender.filters import allowed_items, asked_for
 from tfrec.export.recommender.inputs import (
-    EXCLUDE,
     SEED,
     SHOWN,
-    K,
     Specs,
     default_of,
     parse,
@@ -28,9 +27,9 @@ from tfrec.export.recommender.value import Value
 from tfrec.retrieval.build import IndexReport
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
-TITLE, SCORE, RELEVANCE, SOURCE = "title", "score", "relevance", "source"
+RELEVANCE, SOURCE = "relevance", "source"
 PROPENSITY = "propensity"
-FALLBACK, RELAXED, RULE, PART, EXAMPLES = "fallback", "relaxed", "rule", "part_", "examples"
+FALLBACK, RELAXED, RULE, PART = "fallback", "relaxed", "rule", "part_"
 
 
 class Recommendation(tf.Module):

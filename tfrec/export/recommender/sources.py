@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfrec.config.recommender import RecommenderConfig
 from tfrec.export.query import QUERY, QUERY_VECTOR
+from tfrec.export.raw import EXCLUDE, K
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.filters import is_member
-from tfrec.export.recommender.inputs import EXCLUDE, K
 from tfrec.features.encode import recent
 from tfrec.schema import ITEM_ID
 

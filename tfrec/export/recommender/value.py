@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.export.raw import SCORE
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.heads import Heads
 from tfrec.export.recommender.inputs import NOW, WEIGHT
@@ -18,7 +19,6 @@ from tfrec.rerank.utility import expected_value, request_weights
 from tfrec.schema import HISTORY, ITEM_ID
 
 DAY = 86_400.0
-SCORE = "score"
 
 
 class Worth(NamedTuple):
