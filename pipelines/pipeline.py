@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,7 +146,6 @@ def retrieval_nodes(
 ) -> list[BaseNode]:
     """From transformed examples to a pushed retrieval model."""
     raw = examples.outputs["examples"]
-    folder = f"{settings.serving}/{RETRIEVAL}"
     tuner = None
     if config.retrieval.search.in_pipeline:
         tuner = RetrievalTuner(
@@ -173,18 +173,12 @@ def retrieval_nodes(
         raw_examples=raw,
         transform_graph=transform.outputs["transform_graph"],
         config=config,
-        serving=folder,
+        serving=f"{settings.serving}/{RETRIEVAL}",
     )
-    infra, golden = serving_checks(trainer, raw, RETRIEVAL, "recommend_examples")
-    pusher = GatedPusher(
-        model=trainer.outputs["model"],
-        folder=folder,
-        infra_blessing=infra.outputs["blessing"],
-        golden=golden.outputs["verdict"],
-        quality=evaluator.outputs["verdict"],
-    ).with_id("RetrievalPusher")
     before = [node for node in (tuner, resolver) if node is not None]
-    return [*before, trainer, evaluator, infra, golden, pusher]
+    gates = {"quality": evaluator.outputs["verdict"]}
+    pushed = push_nodes(trainer, raw, settings, RETRIEVAL, "recommend_examples", gates)
+    return [*before, trainer, evaluator, *pushed]
 
 
 def last_blessed(transform: Transform, own_resolver: bool) -> Resolver:
@@ -240,34 +234,48 @@ def ranking_nodes(
         config=config,
         own_resolver=settings.metadata is not None,
     )
-    infra, golden = serving_checks(trainer, raw, RANKING, "serving_default")
-    pusher = GatedPusher(
-        model=trainer.outputs["model"],
-        folder=f"{settings.serving}/{RANKING}",
-        infra_blessing=infra.outputs["blessing"],
-        golden=golden.outputs["verdict"],
-        model_blessing=evaluator.outputs["blessing"],
-        evaluation=evaluator.outputs["evaluation"],
-    ).with_id("RankingPusher")
-    return [trainer, resolver, evaluator, infra, golden, pusher]
+    gates = {
+        "model_blessing": evaluator.outputs["blessing"],
+        "evaluation": evaluator.outputs["evaluation"],
+    }
+    pushed = push_nodes(trainer, raw, settings, RANKING, "serving_default", gates)
+    return [trainer, resolver, evaluator, *pushed]
 
 
-def serving_checks(
-    maker: BaseNode, examples: Channel, name: str, signature: str
-) -> tuple[EmbeddedInfraValidator, GoldenRequests]:
-    """What every model passes before it is pushed: it can be served, and answers as recorded.
+def push_nodes(
+    maker: BaseNode,
+    examples: Channel,
+    settings: RunSettings,
+    name: str,
+    signature: str,
+    gates: Mapping[str, Channel],
+) -> list[BaseNode]:
+    """The way of every model once it is judged: it can be served, answers as recorded, is pushed.
 
     Args:
         maker: the node that made the model, with outputs ``model`` and ``model_run``.
         examples: raw examples to ask with.
+        settings: where it is pushed to.
         name: under which it is served; the nodes are named after it.
         signature: the one that takes examples.
+        gates: what the Pusher asks beside these checks, by its argument.
     """
     model = maker.outputs["model"]
-    infra = EmbeddedInfraValidator(model=model, examples=examples, name=name, signature=signature)
-    golden = GoldenRequests(model=model, model_run=maker.outputs["model_run"])
     prefix = name.capitalize()
-    return infra.with_id(f"{prefix}InfraValidator"), golden.with_id(f"{prefix}GoldenRequests")
+    infra = EmbeddedInfraValidator(
+        model=model, examples=examples, name=name, signature=signature
+    ).with_id(f"{prefix}InfraValidator")
+    golden = GoldenRequests(model=model, model_run=maker.outputs["model_run"]).with_id(
+        f"{prefix}GoldenRequests"
+    )
+    pusher = GatedPusher(
+        model=model,
+        folder=f"{settings.serving}/{name}",
+        infra_blessing=infra.outputs["blessing"],
+        golden=golden.outputs["verdict"],
+        **gates,
+    ).with_id(f"{prefix}Pusher")
+    return [infra, golden, pusher]
 
 
 def recommender_nodes(
@@ -291,15 +299,9 @@ def recommender_nodes(
         retrieval=f"{settings.serving}/{RETRIEVAL}",
         ranking=f"{settings.serving}/{RANKING}",
     )
-    infra, golden = serving_checks(assembler, raw, RECOMMENDER, "recommend_examples")
-    pusher = GatedPusher(
-        model=assembler.outputs["model"],
-        folder=f"{settings.serving}/{RECOMMENDER}",
-        infra_blessing=infra.outputs["blessing"],
-        golden=golden.outputs["verdict"],
-        quality=assembler.outputs["verdict"],
-    ).with_id("RecommenderPusher")
-    return [assembler, infra, golden, pusher]
+    gates = {"quality": assembler.outputs["verdict"]}
+    pushed = push_nodes(assembler, raw, settings, RECOMMENDER, "recommend_examples", gates)
+    return [assembler, *pushed]
 
 
 def local_settings(config: Config, span: int | None = None, cache: bool = True) -> RunSettings:
