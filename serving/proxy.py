@@ -197,12 +197,15 @@ def run_proxy(given: Mapping[str, Any]) -> int:
         signal.signal(number, lambda *_: quit_.set())
     try:
         filler = open_filler(given["input_filler"], given.get("input_filler_options", {}))
-        proxy = Proxy(given["upstream"], Filling(filler), given["host"], given["port"]).start()
     except (ValueError, TypeError) as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
+    proxy = Proxy(given["upstream"], Filling(filler), given["host"], given["port"])
+    try:
+        proxy.start()
     except OSError as error:
         print(f"serving: Failed to start server: {error}", file=sys.stderr)
+        proxy.stop(drain=0)
         return 1
     log.info("completing requests at %s:%d for %s", given["host"], proxy.port, given["upstream"])
     quit_.wait()
