@@ -50,6 +50,7 @@ class FakeRecommender:
         for name in ("score", "relevance", "part_purchase", "part_revenue"):
             answered[name] = ArraySpec("float32", MANY)
         answered["fallback"] = ArraySpec("bool", ONE)
+        answered["rule"], answered["relaxed"] = ArraySpec(TEXT, MANY), ArraySpec("int32", MANY)
         nothing = {name: np.array([np.nan], np.float32) for name in CONFIGURED}
         similar = {"item_id": ArraySpec(TEXT, ONE), "k": ArraySpec("int32", ())}
         self.signatures: Mapping[str, Any] = {
@@ -78,6 +79,8 @@ class FakeRecommender:
         score = purchase + revenue
         wanted = {v for v in inputs["among_category"][0] if v}
         allowed = np.isin(self.category, list(wanted)) if wanted else np.ones(len(score), bool)
+        gave_way = not allowed.any()
+        allowed |= gave_way
         words = str(inputs["query"][0]).split()
         fits = np.array([all(w in title for w in words) for title in self.titles])
         there = allowed & fits & ~np.isin(self.ids, inputs["exclude"][0].tolist())
@@ -102,7 +105,9 @@ class FakeRecommender:
             "relevance": number(self.chance, 0.0),
             "part_purchase": number(purchase, 0.0),
             "part_revenue": number(revenue, 0.0),
-            "fallback": np.array([fallback]),
+            "fallback": np.array([fallback or gave_way]),
+            "rule": np.array([[b"max_per_group.style", b"among_category"]], object),
+            "relaxed": np.array([[0, gave_way * len(rows)]], np.int32),
         }
 
     def _greedy(self, score: np.ndarray, there: np.ndarray, k: int, trade_off: float) -> list[int]:

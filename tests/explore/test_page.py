@@ -175,6 +175,13 @@ def test_choices_block_and_fallback(one: Page, shop: Shop) -> None:
     one.open("/?query=nosuchword")
     assert "most popular" in one.find(".fallback").text
     assert "from fallback" in one.find("ol.rows li").text
+    # A choice that nothing passes gives way, and the page says so.
+    one.open("/?among_category=nosuchcategory&k=4")
+    assert len(one.items()) == 4
+    assert (
+        one.find(".fallback").text == "Nothing passes the choice of category: 4 items outside it."
+    )
+    assert one.complaints() == []
 
 
 def test_a_typed_history_and_diversity(one: Page, shop: Shop) -> None:
@@ -187,7 +194,8 @@ def test_a_typed_history_and_diversity(one: Page, shop: Shop) -> None:
     one.until(lambda: one.wish() == {"history": ["i9"]})
     assert shop.title("i9") in one.find("#history-chips").text
     Select(one.find("#by")).select_by_visible_text("style")
-    one.until(lambda: "Diversity by style" in one.find("[data-measure=diversity]").text)
+    measure = "document.querySelector('[data-measure=diversity]')?.textContent"
+    one.until(lambda: "Diversity by style" in (one.read(measure) or ""))
 
 
 def test_errors_are_told_in_the_page(one: Page) -> None:

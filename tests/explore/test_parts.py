@@ -16,7 +16,7 @@ from tests.explore.fake import FakeRecommender, FakeRetrieval
 from tfrec.data.tables import DataError, Tables, write_tables
 from tfrec.explore import measures
 from tfrec.explore.answer import Answer, read_answer
-from tfrec.explore.explorer import Explorer
+from tfrec.explore.explorer import Explorer, told
 from tfrec.explore.inputs import recommend_inputs, strings
 from tfrec.explore.offer import offer_of
 from tfrec.explore.probe import ratio
@@ -131,6 +131,32 @@ def test_empty_places_are_left_out() -> None:
     assert (found.items, found.sources, found.fallback) == (["a", "é"], ["popular", "similar"], 1)
     assert found.parts["click"].tolist() == [2.0, 0.0]
     assert found.titles is None
+    assert (found.relaxed, told(found)) == ({}, [])  # it says no more than that it is one
+
+
+def test_what_gave_way_is_told_in_sentences() -> None:
+    rules = ["max_per_group.style", "exclude_seen", "among_category", "among_seller", "own"]
+    outputs = {
+        "item_id": np.array([[b"a", b"b"]], object),
+        "score": np.array([[2.0, 1.0]], np.float32),
+        "source": np.array([[b"popular", b"similar"]], object),
+        "fallback": np.array([True]),
+        "rule": np.array([[rule.encode() for rule in rules]], object),
+        "relaxed": np.array([[1, 2, 2, 0, 1]], np.int32),
+    }
+    found = read_answer(outputs, [])
+    assert found.relaxed == {
+        "max_per_group.style": 1,
+        "exclude_seen": 2,
+        "among_category": 2,
+        "own": 1,
+    }
+    assert told(found) == [
+        "The limit on style could not be kept: 1 item beyond it.",
+        "Nothing else is left: 2 items that the user had.",
+        "Nothing passes the choice of category: 2 items outside it.",
+        "The rule own gave way for 1 item.",
+    ]
 
 
 # -- measures --------------------------------------------------------------------------------------

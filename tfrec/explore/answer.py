@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfrec.explore.offer import FALLBACK, PART, SCORE, SOURCE, TITLE
+from tfrec.explore.offer import FALLBACK, PART, RELAXED, RULE, SCORE, SOURCE, TITLE
 from tfrec.schema import ITEM_ID
 
 
@@ -23,6 +23,7 @@ class Answer:
         details: other numbers, float64 [item] by output.
         sources: where each candidate came from, or None.
         fallback: whether the model says that this is not what was asked for.
+        relaxed: how many items break each rule that gave way, by the rule's name.
     """
 
     items: list[str]
@@ -32,6 +33,7 @@ class Answer:
     details: dict[str, np.ndarray]
     sources: list[str] | None
     fallback: bool
+    relaxed: dict[str, int] = field(default_factory=dict)
 
 
 def read_answer(
@@ -40,7 +42,8 @@ def read_answer(
     """Reads the outputs of ``recommend`` or ``similar`` for a batch of one.
 
     Args:
-        outputs: arrays [1, k] by name; ``fallback`` [1] or [1, k].
+        outputs: arrays [1, k] by name; ``fallback`` [1] or [1, k]; ``rule`` and ``relaxed``
+            [1, rule].
         parts: names of the outputs that are parts of the score.
         details: names of other outputs with a number an item.
     """
@@ -68,7 +71,16 @@ def read_answer(
         numbers(details),
         kept(SOURCE),
         bool(np.any(outputs[FALLBACK])) if FALLBACK in outputs else False,
+        _relaxed(outputs),
     )
+
+
+def _relaxed(outputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    if RULE not in outputs or RELAXED not in outputs:
+        return {}
+    counts = np.asarray(outputs[RELAXED])[0].tolist()
+    rules = zip(_texts(outputs[RULE]), counts, strict=True)
+    return {rule: int(count) for rule, count in rules if rule and count > 0}
 
 
 def _texts(values: np.ndarray) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 from tfrec.explore.answer import Answer, read_answer
 from tfrec.explore.inputs import recommend_inputs, similar_inputs
 from tfrec.explore.measures import REVENUE, measure, mixing_columns, overlap
-from tfrec.explore.offer import RECOMMEND, SIMILAR, WEIGHT, merged, offer_of
+from tfrec.explore.offer import AMONG, RECOMMEND, SIMILAR, WEIGHT, merged, offer_of
 from tfrec.explore.probe import with_found_defaults
 from tfrec.explore.shop import Shop
 from tfrec.explore.source import Source
 from tfrec.explore.wish import DEFAULT_K, MOST, Wish, parse
 
+LIMIT = "max_per_group."
 MOST_MODELS = 2
 SIMILAR_K = 12
 TINY = 1e-12
@@ -157,11 +158,13 @@ class Explorer:
         plain: Answer | None,
         other: Sequence[str] | None,
     ) -> dict[str, Any]:
-        """One model's answer: ``rows``, ``fallback``, ``measures``, ``defaults`` and ``ignored``.
+        """One model's answer: rows, what was given up for them, measures.
 
-        A row is a card of the item with ``score``, ``parts``, ``details``, ``source``, and its
-        place (from 1) ``was`` in the list of the defaults and ``other`` in the other model's; 0 is
-        "not there", a missing key "not compared".
+        ``rows``, ``fallback`` (what the model says), ``told`` (why, a sentence each), ``measures``,
+        ``defaults`` (the measures without a slider moved) and ``ignored``. A row is a card of the
+        item with ``score``, ``parts``, ``details``, ``source``, and its place (from 1) ``was`` in
+        the list of the defaults and ``other`` in the other model's; 0 is "not there", a missing key
+        "not compared".
         """
         by = wish.by or (self.columns[0] if self.columns else None)
         offer = self.offers[at]
@@ -176,6 +179,7 @@ class Explorer:
         return {
             "rows": rows,
             "fallback": answer.fallback,
+            "told": told(answer),
             "measures": measure(answer, self.shop, by, weights),
             "defaults": None if plain is None else measure(plain, self.shop, by, configured),
             "ignored": [name for name in asked if name not in offer.inputs],
@@ -211,6 +215,26 @@ class Explorer:
         row = self.shop.row(item)
         events = 0 if row is None else int(self.shop.popularity[row])
         return {**self.shop.card(item), "about": about, "events": events, "similar": similar}
+
+
+def told(answer: Answer) -> list[str]:
+    """Why a list is not quite what was asked for, a sentence each; nothing where it is."""
+    said = []
+    if answer.fallback and (answer.sources is None or "fallback" in answer.sources):
+        said.append("Places left empty are filled with the most popular of what is allowed.")
+    for rule, count in answer.relaxed.items():
+        items = "1 item" if count == 1 else f"{count} items"
+        limited = rule.removeprefix(LIMIT)
+        if rule.startswith(AMONG):
+            name = rule.removeprefix(AMONG)
+            said.append(f"Nothing passes the choice of {name}: {items} outside it.")
+        elif rule == "exclude_seen":
+            said.append(f"Nothing else is left: {items} that the user had.")
+        elif limited != rule:
+            said.append(f"The limit on {limited} could not be kept: {items} beyond it.")
+        else:
+            said.append(f"The rule {rule} gave way for {items}.")
+    return said
 
 
 def _row(shop: Shop, answer: Answer, at: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrec.explore.offer import EXCLUDE, K
+from tfrec.explore.offer import EXCLUDE, SEED, K
 from tfrec.explore.source import Signature, Spec
 from tfrec.explore.wish import Wish
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
@@ -50,6 +50,8 @@ def recommend_inputs(
             out[name] = strings(wish.among[name], spec)
         else:
             known = wish.fields.get(name, facts.get(name))
+            if name == SEED and known is None:
+                known = 1  # 0 would draw anew at every move of a slider
             out[name] = _feature(name, known, spec, signature.defaults.get(name))
     return out
 

@@ -4,13 +4,14 @@
 |---|---|
 | ``user_id``, ``history``, ``exclude``, ``k`` | what they say |
 | ``weight_<objective>`` float | a slider of the utility |
-| ``trade_off`` float | a slider from 0 to 1 |
+| ``trade_off``, ``explore`` float | sliders from 0 to 1 |
+| ``seed`` | a field; 1 where nothing is typed, so that a list stands still |
 | ``among_<column>`` string [batch, n] | boxes for the column's values |
 | any other | a field; filled from the users table where it has that column |
 
-Of the outputs, ``item_id`` and ``score`` are needed; ``title``, ``source`` and ``fallback`` are
-shown where they are; ``part_<objective>`` is a part of the score; every other float [batch, k] is
-shown as a number beside the item.
+Of the outputs, ``item_id`` and ``score`` are needed; ``title``, ``source``, ``fallback`` and the
+rules that gave way (``rule`` and ``relaxed``) are shown where they are; ``part_<objective>`` is a
+part of the score; every other float [batch, k] is shown as a number beside the item.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 RECOMMEND, SIMILAR = "recommend", "similar"
 EXCLUDE, K, SCORE, TITLE, SOURCE, FALLBACK = "exclude", "k", "score", "title", "source", "fallback"
+RULE, RELAXED = "rule", "relaxed"
 OWN_INPUTS = (USER_ID, HISTORY, EXCLUDE, K)
-OWN_OUTPUTS = (ITEM_ID, SCORE, TITLE, SOURCE, FALLBACK)
+OWN_OUTPUTS = (ITEM_ID, SCORE, TITLE, SOURCE, FALLBACK, RULE, RELAXED)
 WEIGHT, AMONG, PART, TRADE_OFF = "weight_", "among_", "part_", "trade_off"
+EXPLORE, SEED = "explore", "seed"
+SHARES = {TRADE_OFF: "trade-off", EXPLORE: "exploration"}  # inputs from 0 to 1 -> their labels
 VALUES_SHOWN = 40
 
 
@@ -40,7 +44,7 @@ class Knob:
     Attributes:
         name: of the input.
         label: for people.
-        kind: ``weight`` or ``trade_off``.
+        kind: ``weight``, or ``trade_off`` for what goes from 0 to 1.
         default: the model's own value; None where the signature does not tell.
         high: right end; the left one is 0.
     """
@@ -136,7 +140,7 @@ def offer_of(source: Source, shop: Shop, defaults: Mapping[str, float] | None = 
         rank = None if spec.shape is None else len(spec.shape)
         if name in OWN_INPUTS:
             continue
-        if number and (name == TRADE_OFF or name.startswith(WEIGHT)):
+        if number and (name in SHARES or name.startswith(WEIGHT)):
             knobs.append(_knob(name, found.defaults.get(name), defaults or {}))
         elif spec.dtype == "string" and rank == 2 and name.startswith(AMONG):
             values = shop.values(name.removeprefix(AMONG))
@@ -176,8 +180,8 @@ def _knob(name: str, default: np.ndarray | None, defaults: Mapping[str, float]) 
 
 def slider(name: str, default: float | None) -> Knob:
     """The slider of an input; a weight's reaches from 0 to four times its default."""
-    if name == TRADE_OFF:
-        return Knob(name, "trade-off", "trade_off", default, 1.0)
+    if name in SHARES:
+        return Knob(name, SHARES[name], "trade_off", default, 1.0)
     high = 4 * abs(default) if default else 4.0
     return Knob(name, name.removeprefix(WEIGHT), "weight", default, high)
 

@@ -247,7 +247,8 @@ function draw(answer) {
     const most = Math.max(...model.rows.map(total), 1e-12);
     const empty = model.rows.length ? null : el("p", { class: "note" }, "Nothing is left under these rules.");
     return el("section", { class: "list", "aria-label": `recommended by ${model.label}` }, el("h2", {}, two ? model.label : "Recommended"),
-      model.fallback ? el("p", { class: "fallback" }, "Fallback: places left empty are filled with the most popular of what is allowed.") : null,
+      model.told.length || model.fallback ? el("div", { class: "fallback", role: "note" }, model.told.length
+        ? model.told.map((line) => el("p", {}, line)) : el("p", {}, "The model says that this is not quite what was asked for.")) : null,
       model.ignored.length ? el("p", { class: "quiet" }, `This model has no ${model.ignored.join(", ")}.`) : null,
       measures(model), empty, el("ol", { class: "rows" }, model.rows.map((row, i) => draw_row(row, i, most, two))));
   }));
