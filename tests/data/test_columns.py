@@ -331,3 +331,41 @@ def test_one_user_one_item(
     write("log.csv", HEADER + "u,i,1,1\n")
     summary = prepare(configure(format="columns", interactions=LOG), tmp_path / "out")
     assert (summary.users, summary.items, summary.rows_out) == (1, 1, 1)
+
+
+def test_texts_that_stand_for_no_value(
+    write: Callable[..., Path], configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Only the cell is missing: the row stays, and what else it tells."""
+    write("log.csv", HEADER.replace("w", "d") + GOOD.replace(",1\n", ",NA\n", 30))
+    write("users.csv", "id,age,pay\nu0,18,n/a\nu1, NA ,5\nu2,na,7\nNA,30,1\n")
+    people = {"file": "users.csv", "columns": {"user_id": "id", "age": "age", "pay": "pay"}}
+    events = {**LOG, "columns": {"user_id": "u", "item_id": "i", "timestamp": "t", "device": "d"}}
+    features = [
+        {"name": "age", "role": "user", "kind": "categorical"},
+        {"name": "pay", "role": "user", "kind": "numeric"},
+        {"name": "device", "role": "context", "kind": "categorical"},
+    ]
+    marks = ["NA", "n/a"]
+    config = configure(
+        features=features,
+        format="columns",
+        max_bad_rate=0.4,
+        interactions={**events, "missing": marks},
+        users={**people, "missing": marks},
+    )
+    summary = prepare(config, tmp_path / "out")
+    assert summary.quarantined == {}
+    tables = read_tables(tmp_path / "out")
+    told = {r["user_id"]: (r["age"], r["pay"]) for r in tables.users.to_pylist()}
+    # A marker is taken as it is written; ids are never missing for it.
+    assert [told[u] for u in ("u0", "u1", "u2")] == [("18", None), (None, 5.0), ("na", 7.0)]
+    assert tables.interactions.column("device").null_count == 30
+    # Without them a text where a number is due puts its whole row aside.
+    config = configure(
+        features=features, format="columns", max_bad_rate=0.4, interactions=events, users=people
+    )
+    summary = prepare(config, tmp_path / "strict")
+    assert summary.quarantined == {"users.csv": {"not_a_number": 1}}
+    users = read_tables(tmp_path / "strict").users.to_pylist()
+    assert next(r for r in users if r["user_id"] == "u0")["age"] is None

@@ -39,6 +39,8 @@ class TableMap(Frozen):
         quoting: fields may stand in double quotes, which may hold separators and line ends.
         timestamp_format: ``seconds``, ``milliseconds``, ``iso`` or a ``strptime`` pattern (UTC).
         numeric: canonical columns that are read as numbers though they are no feature.
+        missing: texts that stand for no value, as ``NA`` or ``unknown``, in attributes and context
+            columns; an empty field always does.
         rules: conditions on the raw columns.
     """
 
@@ -50,6 +52,7 @@ class TableMap(Frozen):
     quoting: bool = True
     timestamp_format: str = "seconds"
     numeric: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
 
 

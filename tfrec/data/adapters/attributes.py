@@ -18,6 +18,7 @@ from tfrec.data.adapters.blocks import (
     require_rows,
     type_of,
     wanted_columns,
+    without_missing,
 )
 from tfrec.data.convert import to_attribute, to_id
 from tfrec.data.duplicates import first_rows
@@ -56,7 +57,8 @@ def read_attributes(
         for name, column in table.columns.items():
             if name != key:
                 feature = type_of(name, table, features)
-                out[name], bad = to_attribute(block.table.column(column), feature)
+                values = without_missing(block.table.column(column), table)
+                out[name], bad = to_attribute(values, feature)
                 marks.add(bad, NOT_A_NUMBER)
         again = np.ones(block.table.num_rows, bool)
         candidates = np.flatnonzero(marks.code == 0)
@@ -89,7 +91,8 @@ def most_frequent(
     for name, column in table.columns.items():
         if name == key:
             continue
-        pairs = pa.table({"id": ids, "value": raw.column(column).cast(pa.string())})
+        texts = without_missing(raw.column(column).cast(pa.string()), table)
+        pairs = pa.table({"id": ids, "value": texts})
         counts = pairs.filter(pc.is_valid(pairs.column("value"))).group_by(["id", "value"])
         ranked = counts.aggregate([([], "count_all")]).sort_by(
             [("count_all", "descending"), ("value", "ascending")]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfrec.config import TableMap
-from tfrec.data.convert import fails_rule
+from tfrec.data.convert import Column, fails_rule
 from tfrec.data.quarantine import Quarantine
 from tfrec.data.raw import Block, Layout, read_text
 from tfrec.data.tables import DataError
@@ -103,6 +104,14 @@ def type_of(name: str, table: TableMap, features: FeatureTable) -> Feature | Non
     if feature is None and name in table.numeric:
         return Feature(name=name, role="context", kind="numeric")
     return feature
+
+
+def without_missing(column: Column, table: TableMap) -> Column:
+    """A raw column with null where a text stands for no value (``TableMap.missing``)."""
+    if not table.missing or not pa.types.is_string(column.type):
+        return column
+    marked = pc.is_in(pc.utf8_trim_whitespace(column), pa.array(table.missing, pa.string()))
+    return pc.if_else(marked, pa.scalar(None, pa.string()), column)
 
 
 def mark_rules(block: Block, table: TableMap, marks: Marks) -> None:

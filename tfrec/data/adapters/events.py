@@ -18,6 +18,7 @@ from tfrec.data.adapters.blocks import (
     require_rows,
     type_of,
     wanted_columns,
+    without_missing,
 )
 from tfrec.data.convert import as_text, to_attribute, to_id, to_number, to_seconds
 from tfrec.data.duplicates import first_rows, raw_lines
@@ -123,6 +124,7 @@ def _events(
     else:
         out[TIMESTAMP] = pa.array(block.lines.astype(np.int64))
     for name, column in raw.items():
-        out[name], bad = to_attribute(column, type_of(name, table, features))
+        values = without_missing(column, table)
+        out[name], bad = to_attribute(values, type_of(name, table, features))
         marks.add(bad, NOT_A_NUMBER)
     return pa.table(out)
