@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.builders import checkerboard, random_data
 from tfrec.config import TrainConfig
 from tfrec.models import ncf_base
-from tfrec.models.fold_in import SPREAD, fold_in_by_steps
+from tfrec.models.fold_in import PRIOR, covariance_factor, evenly, fold_in_by_steps
 from tfrec.models.registry import build
 from tfrec.schema import HISTORY, USER_ID
 from tfrec.training.strategy import make_strategy
@@ -137,32 +137,62 @@ def test_two_replicas_equal_one(name: str) -> None:
         np.testing.assert_allclose(one, two, atol=2e-4)
 
 
-def test_fold_in_comes_close_to_the_optimum() -> None:
+@pytest.mark.parametrize("spread", [100, 10])
+def test_fold_in_comes_close_to_the_optimum(spread: int) -> None:
     """The same loss minimised by SciPy from the same start, user by user."""
     random = np.random.default_rng(0)
     table = tf.constant(random.normal(0, 0.8, [31, 4]), tf.float32)
-    histories = np.array([[1, 2, 3, 0], [9, 20, 30, 28], [5, 0, 0, 0]])
-    l2, negatives = 0.05, 4.0
+    histories = np.array([[1, 2, 3, 0], [9, 20, 30, 28], [5, 0, 0, 0], [0, 0, 0, 0]])
+    l2, negatives = np.array([0.05, 0.05, 0.0, 0.1]), 4.0
+    mean, factor = random.normal(0, 0.5, 4), np.linalg.cholesky(np.diag([1.0, 4, 0.2, 1]) + 0.1)
+    shown = evenly(30, spread).numpy()
+    assert len(shown) == min(spread, 30)
 
     def logits(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return tf.einsum("bd,xnd->bn" if items.shape[0] == 1 else "bd,bnd->bn", vectors,
                          tf.gather(table, items))  # fmt: skip
 
     found = fold_in_by_steps(
-        tf.constant(histories), logits, tf.zeros([4]), 30, negatives=negatives, l2=l2, steps=60
-    ).numpy()
-    assert SPREAD >= 30  # every item stands for the unobserved ones
-    for row, items in enumerate(histories):
+        tf.constant(histories), logits, tf.constant(mean, tf.float32),
+        tf.constant(factor, tf.float32), 30, negatives=negatives,
+        l2=tf.constant(l2, tf.float32), steps=60, spread=spread,
+    ).numpy()  # fmt: skip
+    np.testing.assert_allclose(found[3], mean, atol=1e-6)
+    for row, items in enumerate(histories[:3]):
         liked = table.numpy()[items[items > 0]]
-        share = negatives * len(liked) / 30
+        other = table.numpy()[np.setdiff1d(shown, items)]
+        share = negatives * len(liked) / len(other)
 
-        def loss(v: np.ndarray, liked: np.ndarray = liked, share: float = share) -> float:
-            down = np.logaddexp(0, table.numpy()[1:] @ v).sum() * share
-            ridge = 0.5 * l2 * (1 + negatives) * len(liked) * v @ v
-            return float(np.logaddexp(0, -(liked @ v)).sum() + down + ridge)
+        def loss(v: np.ndarray, liked: np.ndarray = liked, other: np.ndarray = other,
+                 share: float = share) -> float:  # fmt: skip
+            offset = np.linalg.solve(factor, v - mean)
+            ridge = 0.5 * (1 + negatives) * len(liked) * (l2 * v**2).sum()
+            down = np.logaddexp(0, other @ v).sum() * share
+            return float(
+                np.logaddexp(0, -(liked @ v)).sum() + down + ridge + 0.5 * PRIOR * offset @ offset
+            )
 
-        best = scipy.optimize.minimize(loss, np.zeros(4)).fun
-        assert loss(found[row]) <= best * 1.01 < loss(np.zeros(4))
+        best = scipy.optimize.minimize(loss, mean).fun
+        assert loss(found[row]) <= best * 1.01 < loss(mean)
+
+
+def test_the_scatter_of_the_users_is_their_covariance() -> None:
+    random = np.random.default_rng(0)
+    users = random.normal(0, [1.0, 3.0], [4000, 2]) @ np.array([[1.0, 0.5], [0.0, 1.0]]) + 2
+    weight = np.arange(4000) % 2
+    kept = users[weight == 1]
+    mean = kept.mean(axis=0)
+    told = [tf.constant(values, tf.float32) for values in (users, mean, weight)]
+    factor = covariance_factor(*told).numpy()
+    np.testing.assert_allclose(factor @ factor.T, np.cov(kept.T, bias=True), rtol=0.01, atol=0.01)
+    assert (factor == np.tril(factor)).all()
+    # One user, no spread at all: there is a factor nevertheless.
+    assert np.isfinite(covariance_factor(told[0][:1], told[0][0], tf.ones([1]))).all()
+
+
+def test_evenly_spread_items() -> None:
+    np.testing.assert_array_equal(evenly(5, 9), [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(evenly(100, 4), [13, 38, 63, 88])
 
 
 def test_unknown_users_are_answered_row_by_row() -> None:
@@ -191,5 +221,5 @@ def test_bad_parameters_say_what_to_mend() -> None:
         build("neumf", DATA, {"finetune": "adagrad"})
     with pytest.raises(ValueError, match="layers is a number of hidden layers from 1; got 0"):
         build("mlp", DATA, {"layers": 0})
-    with pytest.raises(ValueError, match="negatives, history_length and fold_in_steps are from 1"):
+    with pytest.raises(ValueError, match="negatives, history_length, fold_in_steps and block"):
         build("gmf", DATA, {"negatives": 0})

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
+from tfrec.losses.logistic import softplus
+from tfrec.losses.optimizers import LazyAdam
+from tfrec.losses.replicas import global_sum
+from tfrec.losses.whole_catalogue import whole_catalogue_logistic
 from tfrec.models.base import Recommender, Users
+from tfrec.models.blocks import in_blocks
+from tfrec.models.fold_in import covariance_factor, fold_in_by_steps
 from tfrec.models.history_set import once
-from tfrec.models.pairs import NEGATIVES, pair_batches
+from tfrec.models.pairs import (
+    BLOCK_USERS,
+    COUNTS,
+    NEGATIVES,
+    checked_pairs,
+    pair_batches,
+    user_blocks,
+)
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
+
+FOLD_IN_USERS = 64  # users folded in at a time
 
 
 class MatrixFactorisation(Recommender):
@@ -39,7 +55,7 @@ class MatrixFactorisation(Recommender):
         l2: float = 0.005,
         init: float = 0.1,
         history_length: int = 50,
-        fold_in_steps: int = 20,
+        fold_in_steps: int = 40,
     ) -> None:
         super().__init__(data)
         if min(dim, negatives, history_length, fold_in_steps) < 1 or l2 < 0 or init <= 0:
@@ -55,6 +71,16 @@ class MatrixFactorisation(Recommender):
         self.user_bias = self._table("user_bias", data.n_users + 1, 1, 0.0)
         self.item_bias = self._table("item_bias", data.n_items + 1, 1, 0.0)
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+        # Who has training events, their mean and covariance: vectors with the bias at the end.
+        known = tf.keras.initializers.Constant(np.float32(data.train.user_counts() > 0))
+        self.user_known = self._constant("user_id_known", (data.n_users + 1,), known)
+        self.average = self._constant("average_user", (dim + 1,), "zeros")
+        self.scatter = self._constant(
+            "users_scatter", (dim + 1, dim + 1), tf.keras.initializers.Identity(init)
+        )
+
+    def _constant(self, name: str, shape: tuple[int, ...], first: object) -> tf.Variable:
+        return self.add_weight(name=name, shape=shape, initializer=first, trainable=False)
 
     def _table(self, name: str, rows: int, dim: int, stddev: float) -> tf.Variable:
         # One initializer each: an unseeded one that is used twice gives the same values twice.
@@ -62,7 +88,10 @@ class MatrixFactorisation(Recommender):
         return self.add_weight(name=name, shape=(rows, dim), initializer=initializer)
 
     def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
-        return {USER_ID: [self.users, self.user_bias], ITEM_ID: [self.items, self.item_bias]}
+        return {
+            USER_ID: [self.users, self.user_bias, self.user_known],
+            ITEM_ID: [self.items, self.item_bias],
+        }
 
     # -- training -----------------------------------------------------------------------------
 
@@ -101,47 +130,64 @@ class MatrixFactorisation(Recommender):
 
     # -- answers ------------------------------------------------------------------------------
 
-    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
-        """A vector by gradient steps on the logistic loss of the history, the items held fixed.
+    def refresh(self) -> None:
+        """Mean and covariance of the learned users: who is unknown is taken for one of them."""
+        table = tf.concat([self.users, self.user_bias], axis=1)
+        count = tf.maximum(tf.reduce_sum(self.user_known), 1.0)
+        self.average.assign(tf.linalg.matvec(table, self.user_known / count, transpose_a=True))
+        self.scatter.assign(covariance_factor(table, self.average, self.user_known))
 
-        The negatives are items spread evenly over the catalogue, so that the answer is the same
-        every time. See ``Recommender.fold_in``.
+    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
+        """A vector by steps on the logistic loss of the history, the items held fixed.
+
+        The user's bias is found along with it. See ``fold_in_by_steps`` and
+        ``Recommender.fold_in``.
         """
-        items = once(history, self.n_items)
-        present = tf.cast(items > 0, tf.float32)
-        count = tf.reduce_sum(present, axis=1)
-        spread = tf.range(1, self.n_items + 1, max(1, self.n_items // 128))
-        liked, liked_bias = tf.gather(self.items, items), tf.gather(self.item_bias, items)[:, :, 0]
-        other, other_bias = tf.gather(self.items, spread), tf.gather(self.item_bias, spread)[:, 0]
-        share = self.negatives * count / tf.cast(tf.size(spread), tf.float32)
-        vector = tf.zeros([tf.shape(items)[0], self.dim])
-        # Steps of Newton's size: the curvature of the loss is at most a quarter of these squares.
-        curvature = 0.25 * tf.einsum("bhd,bh->b", liked**2, present)
-        curvature += 0.25 * share * tf.reduce_sum(other**2)
-        ridge = self.l2 * (1 + self.negatives) * count
-        step = 1.0 / (curvature + ridge + 1e-6)
-        for _ in range(self.fold_in_steps):
-            up = tf.sigmoid(-(tf.einsum("bd,bhd->bh", vector, liked) + liked_bias + self.bias))
-            down = tf.sigmoid(tf.matmul(vector, other, transpose_b=True) + other_bias + self.bias)
-            gradient = tf.einsum("bh,bhd->bd", up * present, liked)
-            gradient -= share[:, tf.newaxis] * tf.matmul(down, other)
-            gradient -= ridge[:, tf.newaxis] * vector
-            vector += step[:, tf.newaxis] * gradient
-        return vector
+        return self._folded(history)[:, : self.dim]
+
+    def _folded(self, history: tf.Tensor) -> tf.Tensor:
+        """Vectors with the bias behind, float32 [batch, dim + 1]."""
+
+        def logits(vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+            user, rows = vectors[:, : self.dim], tf.gather(self.items, items)
+            if items.shape[0] == 1:
+                dots = tf.matmul(user, rows[0], transpose_b=True)
+            else:
+                dots = tf.einsum("bd,bnd->bn", user, rows)
+            bias = tf.gather(self.item_bias, items)[:, :, 0] + vectors[:, self.dim :]
+            return dots + bias + self.bias
+
+        def block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+            return fold_in_by_steps(
+                once(history[start:stop], self.n_items),
+                logits,
+                self.average,
+                self.scatter,
+                self.n_items,
+                negatives=self.negatives,
+                l2=self.l2,
+                steps=self.fold_in_steps,
+            )
+
+        folded = in_blocks(tf.shape(history)[0], FOLD_IN_USERS, block)
+        return tf.ensure_shape(folded, [None, self.dim + 1])
 
     def user_embedding(self, users: Users) -> tf.Tensor:
-        """Known users have a learned vector; the others are folded in from their history."""
+        """Users of training have a learned vector; the others are folded in from their history."""
         user = tf.cast(users[USER_ID], tf.int64)
-        known = (user >= 1) & (user <= self.n_users)
-        row = tf.where(known, user, tf.zeros_like(user))
-        learned = tf.where(known[:, tf.newaxis], tf.gather(self.users, row), 0.0)
+        row = tf.where((user >= 1) & (user <= self.n_users), user, tf.zeros_like(user))
+        known = tf.gather(self.user_known, row) > 0
+        average = self.average[: self.dim]
+        learned = tf.where(known[:, tf.newaxis], tf.gather(self.users, row), average)
         if HISTORY not in users:
             return learned
-        return tf.cond(
-            tf.reduce_all(known),
-            lambda: learned,
-            lambda: tf.where(known[:, tf.newaxis], learned, self.fold_in(users[HISTORY])),
-        )
+        rows = tf.where(~known)
+
+        def folded() -> tf.Tensor:
+            new = self.fold_in(tf.gather(users[HISTORY], rows[:, 0]))
+            return tf.tensor_scatter_nd_update(learned, rows, new)
+
+        return tf.cond(tf.shape(rows)[0] > 0, folded, lambda: learned)
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
@@ -161,10 +207,73 @@ class MatrixFactorisation(Recommender):
 
 
 class LogisticMF(MatrixFactorisation):
-    """Every observed pair is a positive, every drawn one a negative of its own."""
+    """Every observed pair is a positive, every drawn one a negative of its own.
+
+    With ``pairs: catalogue`` nothing is drawn: a step takes ``block_users`` users with all items,
+    each weighing what it would be drawn, and Adam goes down the mean. That is a matrix product in
+    place of a gather for every pair: far fewer, far cheaper epochs while the catalogue is small.
+
+    Args:
+        data, dim, negatives, l2, init, history_length, fold_in_steps: see ``MatrixFactorisation``.
+        pairs: ``sampled`` or ``catalogue``; of the latter ``training.batch_size`` is not read and
+            the learning rate is Adam's.
+        block_users: users a step of ``catalogue``.
+
+    Raises:
+        ValueError: a number or a name out of its range.
+    """
+
+    def __init__(
+        self,
+        data: RetrievalData,
+        dim: int = 64,
+        negatives: int = 8,
+        l2: float = 0.005,
+        init: float = 0.1,
+        history_length: int = 50,
+        fold_in_steps: int = 40,
+        pairs: str = "sampled",
+        block_users: int = BLOCK_USERS,
+    ) -> None:
+        super().__init__(data, dim, negatives, l2, init, history_length, fold_in_steps)
+        if block_users < 1:
+            raise ValueError(f"block_users is a number from 1; got {block_users}; mend 'params'")
+        self.pairs, self.block_users = checked_pairs(pairs), block_users
+
+    def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
+        if self.pairs == "catalogue":
+            return user_blocks(data, train.seed, self.block_users)
+        return super().training_data(data, train)
+
+    def compile_for(self, train: TrainConfig) -> None:
+        if self.pairs == "catalogue":
+            self.compile(optimizer=LazyAdam(train.learning_rate))
+        else:
+            super().compile_for(train)
 
     def pair_loss(self, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softplus(-positive) + tf.reduce_sum(tf.nn.softplus(negative), axis=1)
+        return softplus(-positive) + tf.reduce_sum(softplus(negative), axis=1)
+
+    def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
+        if self.pairs != "catalogue":
+            return super().train_step(batch)
+        with tf.GradientTape() as tape:
+            user = tf.gather(self.users, batch[USER_ID])
+            user_bias = tf.gather(self.user_bias, batch[USER_ID])
+            item, item_bias = self.items[1:], self.item_bias[1:]
+            logits = tf.matmul(user, item, transpose_b=True)
+            logits += user_bias + tf.transpose(item_bias) + self.bias
+            found = whole_catalogue_logistic(logits, batch[COUNTS], self.negatives)
+            of_user = tf.reduce_sum(user**2, axis=1) + user_bias[:, 0] ** 2
+            of_item = tf.reduce_sum(item**2, axis=1) + item_bias[:, 0] ** 2
+            squares = tf.tensordot(found.examples, of_user, 1)
+            squares += tf.tensordot(tf.reduce_sum(found.weights, axis=0), of_item, 1)
+            mine = tf.reduce_sum(found.examples)
+            total = (found.loss + 0.5 * self.l2 * squares) / global_sum(mine)
+        variables = self.trainable_variables
+        gradients = tape.gradient(total, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {"loss": found.loss / tf.reduce_sum(batch[COUNTS])}
 
 
 class BPR(MatrixFactorisation):
@@ -178,7 +287,7 @@ class BPR(MatrixFactorisation):
         l2: float = 0.01,
         init: float = 0.1,
         history_length: int = 50,
-        fold_in_steps: int = 20,
+        fold_in_steps: int = 40,
     ) -> None:
         super().__init__(data, dim, negatives, l2, init, history_length, fold_in_steps)
 

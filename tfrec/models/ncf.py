@@ -7,7 +7,7 @@ are drawn anew every epoch; NeuMF is a GMF and an MLP that are trained apart, jo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.models.base import Users
 from tfrec.models.ncf_base import NCF
 from tfrec.models.ncf_parts import GMFPart, MLPPart
+from tfrec.models.pairs import BLOCK_USERS
 from tfrec.schema import HISTORY, USER_ID
 
 
@@ -25,7 +26,8 @@ class GMF(NCF):
 
     Args:
         factors: length of the vectors.
-        data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
+        data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout, pairs,
+            block_users: see ``NCF``.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class GMF(NCF):
         fold_in_steps: int = 40,
         attributes: bool = True,
         id_dropout: float = 0.0,
+        pairs: str = "sampled",
+        block_users: int = BLOCK_USERS,
     ) -> None:
-        part = GMFPart(data.n_users, data.n_items, factors)
+        part = GMFPart(data.n_users, data.n_items, factors, plain=pairs == "catalogue")
         answer = (negatives, l2, history_length, fold_in_steps, attributes, id_dropout)
-        super().__init__(data, [part], *answer)
+        super().__init__(data, [part], *answer, pairs, block_users)
 
     def user_embedding(self, users: Users) -> tf.Tensor:
         """``h * p_u``: its dot product with an item's vector is the logit, less the bias."""
@@ -65,7 +69,8 @@ class MLP(NCF):
     Args:
         factors: width of the last layer.
         layers: hidden layers; the tables are ``factors * 2 ** (layers - 1)`` wide.
-        data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
+        data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout, pairs,
+            block_users: see ``NCF``. ``catalogue`` costs the tower for every pair there is.
     """
 
     def __init__(
@@ -79,10 +84,12 @@ class MLP(NCF):
         fold_in_steps: int = 40,
         attributes: bool = True,
         id_dropout: float = 0.0,
+        pairs: str = "sampled",
+        block_users: int = BLOCK_USERS,
     ) -> None:
         part = MLPPart(data.n_users, data.n_items, factors, _from_one(layers))
         answer = (negatives, l2, history_length, fold_in_steps, attributes, id_dropout)
-        super().__init__(data, [part], *answer)
+        super().__init__(data, [part], *answer, pairs, block_users)
 
 
 class NeuMF(NCF):
@@ -90,6 +97,7 @@ class NeuMF(NCF):
 
     Args:
         factors: of each part; the joint layer has twice as many.
+        mlp_factors: of the MLP, where it has its own number.
         layers: hidden layers of the MLP.
         pretrain: whether the parts are first trained alone.
         pretrain_epochs: of both parts, or one number for the GMF and one for the MLP.
@@ -97,6 +105,11 @@ class NeuMF(NCF):
         finetune: optimizer after pre-training, ``sgd`` (as in the paper) or ``adam``; without
             pre-training it is always Adam.
         finetune_learning_rate: of that optimizer; by default the training's.
+        gmf_pairs: ``pairs`` of the GMF's pre-training; with ``catalogue`` it begins as a dot
+            product and takes a few times the epochs, each much shorter.
+        gmf_l2: regularisation of that pre-training; by default ``l2``.
+        gmf_learning_rate: of that pre-training; by default the training's.
+        block_users: users a step of ``catalogue``.
         data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
 
     Raises:
@@ -107,12 +120,17 @@ class NeuMF(NCF):
         self,
         data: RetrievalData,
         factors: int = 16,
+        mlp_factors: int | None = None,
         layers: int = 3,
         pretrain: bool = True,
         pretrain_epochs: int | Sequence[int] = 10,
         alpha: float = 0.5,
         finetune: str = "sgd",
         finetune_learning_rate: float | None = None,
+        gmf_pairs: str = "sampled",
+        gmf_l2: float | None = None,
+        gmf_learning_rate: float | None = None,
+        block_users: int = BLOCK_USERS,
         negatives: int = 4,
         l2: float = 0.0,
         history_length: int = 100,
@@ -130,18 +148,32 @@ class NeuMF(NCF):
                 f"adam; got {alpha}, {epochs} and {finetune!r}; mend 'params'"
             )
         sizes = (data.n_users, data.n_items)
-        parts = [GMFPart(*sizes, factors), MLPPart(*sizes, factors, _from_one(layers))]
-        answer = (negatives, l2, history_length, fold_in_steps, attributes, id_dropout)
-        super().__init__(data, parts, *answer)
+        whole = gmf_pairs == "catalogue" and pretrain
+        parts = [
+            GMFPart(*sizes, factors, plain=whole),
+            MLPPart(*sizes, mlp_factors or factors, _from_one(layers)),
+        ]
+        answer = (history_length, fold_in_steps, attributes, id_dropout)
+        super().__init__(data, parts, negatives, l2, *answer)
         self.pretrain, self.pretrain_epochs, self.alpha = pretrain, epochs, alpha
         self.finetune, self.finetune_learning_rate = finetune, finetune_learning_rate
-        stages = [NCF(data, [part], *answer) for part in parts] if pretrain else []
-        # Behind a function: the stages share the parts, but their biases are not this model's.
-        self._stages = lambda: stages
+        self.gmf_learning_rate = gmf_learning_rate
+        gmf = (negatives, l2 if gmf_l2 is None else gmf_l2, *answer, gmf_pairs, block_users)
+        stages = [NCF(data, parts[:1], *gmf), NCF(data, parts[1:], negatives, l2, *answer)]
+        # Behind functions: the stages share the parts, but their biases are not this model's, and
+        # their batches are no weights.
+        self._stages = lambda: stages if pretrain else []
+        self._stage_batches: Callable[[], list[tf.data.Dataset]] = list
+
+    def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
+        batches = super().training_data(data, train)
+        own = [stage.training_data(data, train) for stage in self._stages()]
+        self._stage_batches = lambda: own
+        return batches
 
     def compile_for(self, train: TrainConfig) -> None:
-        for stage in self._stages():
-            stage.compile_for(train)
+        for stage, rate in zip(self._stages(), (self.gmf_learning_rate, None), strict=False):
+            stage.compile_for(train.model_copy(update={"learning_rate": rate}) if rate else train)
         if not self.pretrain:
             super().compile_for(train)
             return
@@ -156,8 +188,10 @@ class NeuMF(NCF):
 
         Callbacks see the joint training only.
         """
-        for stage, epochs in zip(self._stages(), self.pretrain_epochs, strict=False):
-            stage.fit(x, epochs=epochs, verbose=kwargs.get("verbose", 0))
+        own = self._stage_batches() or [x, x]
+        stages = zip(self._stages(), own, self.pretrain_epochs, strict=False)
+        for stage, batches, epochs in stages:
+            stage.fit(batches, epochs=epochs, verbose=kwargs.get("verbose", 0))
         if self._stages():
             self.join(*(stage.bias for stage in self._stages()))
         return super().fit(x, **kwargs)

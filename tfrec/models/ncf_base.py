@@ -9,19 +9,29 @@ import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
+from tfrec.losses.logistic import softplus
 from tfrec.losses.optimizers import LazyAdam
 from tfrec.losses.replicas import global_sum
+from tfrec.losses.whole_catalogue import whole_catalogue_logistic
 from tfrec.models.base import Recommender, Users
 from tfrec.models.blocks import in_blocks
-from tfrec.models.fold_in import fold_in_by_steps
+from tfrec.models.fold_in import SPREAD, covariance_factor, fold_in_by_steps
 from tfrec.models.history_set import once
 from tfrec.models.ncf_content import Side
 from tfrec.models.ncf_parts import Part
-from tfrec.models.pairs import NEGATIVES, pair_batches
+from tfrec.models.pairs import (
+    BLOCK_USERS,
+    COUNTS,
+    NEGATIVES,
+    checked_pairs,
+    pair_batches,
+    user_blocks,
+)
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID, Role
 
 CATALOGUE_BYTES = 64 << 20  # activations alive while the catalogue is scored
 FOLD_IN_USERS = 64  # users folded in at a time
+FOLD_IN_BYTES = 48 << 20  # activations of one step of theirs
 REFRESH_BLOCK = 8192  # items whose vectors are made at a time
 
 
@@ -42,6 +52,9 @@ class NCF(Recommender):
         fold_in_steps: gradient steps of that answer.
         attributes: whether user and item features enter; without any it makes no difference.
         id_dropout: share of the ids that are hidden in training where features enter.
+        pairs: ``sampled`` draws the negatives; ``catalogue`` takes the expectation over them, all
+            items for ``block_users`` users a step (``training.batch_size`` is not read).
+        block_users: users a step of ``catalogue``.
 
     Raises:
         ValueError: a number below its bound.
@@ -57,22 +70,32 @@ class NCF(Recommender):
         fold_in_steps: int,
         attributes: bool = True,
         id_dropout: float = 0.0,
+        pairs: str = "sampled",
+        block_users: int = BLOCK_USERS,
     ) -> None:
         super().__init__(data)
-        if min(negatives, history_length, fold_in_steps) < 1 or l2 < 0:
+        if min(negatives, history_length, fold_in_steps, block_users) < 1 or l2 < 0:
             raise ValueError(
-                f"negatives, history_length and fold_in_steps are from 1, l2 from 0; got "
-                f"{negatives}, {history_length}, {fold_in_steps}, {l2}; mend 'params'"
+                f"negatives, history_length, fold_in_steps and block_users are from 1, l2 from 0; "
+                f"got {negatives}, {history_length}, {fold_in_steps}, {block_users}, {l2}; mend "
+                f"'params'"
             )
         if not 0 <= id_dropout < 1:
             raise ValueError(f"id_dropout is a share in 0..1; got {id_dropout}; mend 'params'")
         self.parts = list(parts)
+        self.pairs, self.block_users = checked_pairs(pairs), block_users
         self.negatives, self.l2 = negatives, l2
         self.history_length, self.fold_in_steps = history_length, fold_in_steps
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
         width = sum(part.dim for part in parts)
         self.average = self.add_weight(
             name="average_user", shape=(width,), initializer="zeros", trainable=False
+        )
+        self.scatter = self.add_weight(
+            name="users_scatter",
+            shape=(width, width),
+            initializer=tf.keras.initializers.Identity(),
+            trainable=False,
         )
         # Who has training events; row 0, padding and unknown users, has none.
         self.user_known = self._constant("user_id_known", data.train.user_counts() > 0)
@@ -158,7 +181,9 @@ class NCF(Recommender):
     # -- training -----------------------------------------------------------------------------
 
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
-        """Observed pairs with their negatives; a batch holds ``batch_size`` examples of both."""
+        """Observed pairs with their negatives, ``batch_size`` examples of both; or whole users."""
+        if self.pairs == "catalogue":
+            return self._told(user_blocks(data, train.seed, self.block_users), data)
         pairs = max(1, train.batch_size // (1 + self.negatives))
         return self._told(pair_batches(data, pairs, self.negatives, train.seed), data)
 
@@ -178,23 +203,42 @@ class NCF(Recommender):
         optimizer._create_all_weights(self.trainable_variables)
         self.compile(optimizer=optimizer)
 
+    def _sampled(self, batch: Users) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Loss, squares of the vectors and number of examples of pairs with drawn items."""
+        shown = tf.concat([batch[ITEM_ID][:, tf.newaxis], batch[NEGATIVES]], axis=1)
+        users, items = self._learning_users(batch), self._learning_items(shown)
+        logits = self._logits(users, items)
+        loss = tf.reduce_sum(softplus(-logits[:, 0])) + tf.reduce_sum(softplus(logits[:, 1:]))
+        prices = self._apart(self._prices())
+        squares = tf.add_n(
+            [tf.reduce_sum(rows**2 * price) for rows, price in zip(items, prices, strict=True)]
+        )
+        squares += (1.0 + self.negatives) * tf.reduce_sum(users**2 * self._prices())
+        return loss, squares, tf.cast(tf.size(shown), tf.float32)
+
+    def _whole(self, batch: Users) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The same of whole users, each pair weighing what it would be drawn."""
+        everything = tf.range(1, self.n_items + 1, dtype=tf.int64)[tf.newaxis]
+        users, items = self._learning_users(batch), self._learning_items(everything)
+        logits = self._logits(users, items)
+        found = whole_catalogue_logistic(logits, batch[COUNTS], self.negatives)
+        of_item = tf.reduce_sum(found.weights, axis=0)
+        row = tf.concat([rows[0] for rows in items], axis=1)
+        squares = tf.reduce_sum(tf.linalg.matvec(row**2, self._prices()) * of_item)
+        squares += tf.reduce_sum(tf.linalg.matvec(users**2, self._prices()) * found.examples)
+        return found.loss, squares, tf.reduce_sum(found.examples)
+
+    def _prices(self) -> tf.Tensor:
+        """Of the squares of a vector float32 [width]."""
+        return tf.concat([part.price() for part in self.parts], axis=0)
+
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         """One step on the mean logistic loss of the global batch's examples."""
-        shown = tf.concat([batch[ITEM_ID][:, tf.newaxis], batch[NEGATIVES]], axis=1)
-        mine = tf.cast(tf.size(shown), tf.float32)
-        everyone = tf.maximum(global_sum(mine), 1.0)
         with tf.GradientTape() as tape:
-            users, items = self._learning_users(batch), self._learning_items(shown)
-            logits = self._logits(users, items)
-            positive, negative = logits[:, 0], logits[:, 1:]
-            loss = tf.reduce_sum(tf.nn.softplus(-positive))
-            loss += tf.reduce_sum(tf.nn.softplus(negative))
-            total = loss
-            if self.l2:
-                squares = tf.add_n([tf.reduce_sum(rows**2) for rows in items])
-                squares += (1.0 + self.negatives) * tf.reduce_sum(users**2)
-                total += 0.5 * self.l2 * squares
-            share = total / everyone
+            take = self._whole if self.pairs == "catalogue" else self._sampled
+            loss, squares, mine = take(batch)
+            everyone = tf.maximum(global_sum(mine), 1.0)
+            share = (loss + 0.5 * self.l2 * squares) / everyone
         variables = self.trainable_variables
         # Replicas' gradients are summed by the optimizer; each holds its share of the global mean.
         self.optimizer.apply_gradients(zip(tape.gradient(share, variables), variables, strict=True))
@@ -206,7 +250,7 @@ class NCF(Recommender):
         return [self._loss]
 
     def refresh(self) -> None:
-        """Averages the learned users: who is unknown and has no history is taken for the mean.
+        """Mean and covariance of the learned users: who is unknown is taken for one of them.
 
         Where ids were hidden in training the features alone stand for the unknown. Also brings the
         items' vectors up to date.
@@ -215,6 +259,8 @@ class NCF(Recommender):
             weight = self.user_known / tf.maximum(tf.reduce_sum(self.user_known), 1.0)
             means = [tf.linalg.matvec(part.users, weight, transpose_a=True) for part in self.parts]
             self.average.assign(tf.concat(means, axis=0))
+        table = tf.concat([part.users for part in self.parts], axis=1)
+        self.scatter.assign(covariance_factor(table, self.average, self.user_known))
         if self.item_side is not None:
             size = self.n_items + 1
             blocks = [
@@ -259,15 +305,19 @@ class NCF(Recommender):
     def _fold(self, history: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
         """User vectors float32 [batch, width] of histories, the network and the items held."""
 
+        spread = max(1, min(SPREAD, FOLD_IN_BYTES // (FOLD_IN_USERS * self._pair_bytes)))
+
         def block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
             return fold_in_by_steps(
                 once(history[start:stop], self._known_items()),
                 lambda vectors, items: self._logits(vectors, self._items(items)),
                 begin[start:stop],
+                self.scatter,
                 self.n_items,
                 negatives=self.negatives,
-                l2=self.l2,
+                l2=self.l2 * self._prices(),
                 steps=self.fold_in_steps,
+                spread=spread,
             )
 
         width = self.average.shape[0]

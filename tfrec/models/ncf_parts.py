@@ -10,6 +10,7 @@ from tfrec.features.embed import FeatureEmbedding
 from tfrec.schema import Role
 
 TABLE_STDDEV = 0.01  # He et al. 2017, section 4.1
+PLAIN_STDDEV = 0.1  # Rendle et al. 2020
 
 
 class Part(tf.keras.layers.Layer):
@@ -20,15 +21,24 @@ class Part(tf.keras.layers.Layer):
         n_users, n_items: sizes without padding; row 0 is the unknown user and the padding item.
         dim: width of both tables.
         out: width of the last layer, which is the length of ``head``.
+        stddev: of the tables' first values.
     """
 
-    def __init__(self, name: str, n_users: int, n_items: int, dim: int, out: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        n_users: int,
+        n_items: int,
+        dim: int,
+        out: int,
+        stddev: float = TABLE_STDDEV,
+    ) -> None:
         super().__init__(name=name)
         self.dim = dim
 
         # One initializer each: an unseeded one that is used twice gives the same values twice.
         def table(side: str, rows: int) -> tf.Variable:
-            start = tf.keras.initializers.RandomNormal(stddev=TABLE_STDDEV)
+            start = tf.keras.initializers.RandomNormal(stddev=stddev)
             return self.add_weight(name=f"{side}_table", shape=(rows, dim), initializer=start)
 
         self._embeddings: dict[str, FeatureEmbedding] = {}
@@ -39,6 +49,10 @@ class Part(tf.keras.layers.Layer):
     def logits(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Logits float32 [batch, n] of users [batch, dim] with items [batch or 1, n, dim]."""
         raise NotImplementedError
+
+    def price(self) -> tf.Tensor:
+        """What the regularisation charges for the square of each factor, float32 [dim]."""
+        return tf.ones([self.dim])
 
     def embedding(self, role: Role, data: RetrievalData) -> FeatureEmbedding:
         """The part's layer over the attributes of one side; one, whoever asks.
@@ -57,11 +71,25 @@ class Part(tf.keras.layers.Layer):
 
 
 class GMFPart(Part):
-    """``h . (p_u * q_i)`` (equation 9 of the paper, before the sigmoid)."""
+    """``h . (p_u * q_i)`` (equation 9 of the paper, before the sigmoid).
 
-    def __init__(self, n_users: int, n_items: int, factors: int) -> None:
-        super().__init__("gmf", n_users, n_items, factors, factors)
+    Args:
+        n_users, n_items, factors: sizes.
+        plain: whether it begins as a dot product of vectors of some size: ``h = 1`` and tables of
+            ``PLAIN_STDDEV``. Few long steps on whole rows do not leave the paper's start.
+    """
+
+    def __init__(self, n_users: int, n_items: int, factors: int, plain: bool = False) -> None:
+        stddev = PLAIN_STDDEV if plain else TABLE_STDDEV
+        super().__init__("gmf", n_users, n_items, factors, factors, stddev)
+        if plain:
+            self.head.assign(tf.ones_like(self.head))
         self.bytes_per_pair = 4
+
+    def price(self) -> tf.Tensor:
+        # Scaling a factor's vectors by c and its weight by 1 / c^2 changes no score. Charged by the
+        # weight it changes no penalty either; else ``h`` grows until the penalty is gone.
+        return tf.abs(self.head)
 
     def logits(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         weighted = users * self.head

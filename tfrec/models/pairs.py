@@ -1,7 +1,8 @@
-"""Batches of observed pairs, each with uniformly drawn items, made anew every epoch."""
+"""Batches of observed pairs with uniformly drawn items, or of users with all that they had."""
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
@@ -9,6 +10,20 @@ from tfrec.data.unobserved import Unobserved
 from tfrec.schema import ITEM_ID, USER_ID
 
 NEGATIVES = "negatives"
+COUNTS = "counts"
+PAIRS = ("sampled", "catalogue")
+BLOCK_USERS = 64  # users whose whole rows are one batch
+
+
+def checked_pairs(pairs: str) -> str:
+    """``pairs`` of a model's parameters, if there is such a way to train.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if pairs not in PAIRS:
+        raise ValueError(f"pairs is one of {', '.join(PAIRS)}; got {pairs!r}; mend 'params'")
+    return pairs
 
 
 def pair_batches(
@@ -64,5 +79,46 @@ def pair_batches(
         tf.data.Dataset.zip((orders, numbers))
         .map(batch, num_parallel_calls=2)
         .apply(tf.data.experimental.assert_cardinality(cardinality))
+        .prefetch(2)
+    )
+
+
+def user_blocks(data: RetrievalData, seed: int, block_users: int = BLOCK_USERS) -> tf.data.Dataset:
+    """One epoch of the users of ``data.train`` in a new order each time it is read.
+
+    For losses over the whole catalogue: a batch takes ``4 * block_users * n_items`` bytes, and the
+    step some ten times as much, so catalogues end at about a hundred thousand items.
+
+    Args:
+        data: its train split is read; users without events there are left out.
+        seed: of the order; the same seed gives the same epochs.
+        block_users: users a batch; the last batch of an epoch may be smaller.
+
+    Yields:
+        dict of ``user_id`` int64 [batch] and ``counts`` float32 [batch, n_items], how often the
+        user had each item.
+
+    Raises:
+        ValueError: the train split is empty.
+    """
+    if not len(data.train):
+        raise ValueError("training needs at least one event; the train split is empty")
+    present = np.flatnonzero(data.train.user_counts())
+    rows = tf.RaggedTensor.from_row_splits(
+        tf.constant(data.train.item - 1, tf.int64), data.train.indptr[1:], validate=False
+    )
+
+    def batch(users: tf.Tensor) -> dict[str, tf.Tensor]:
+        items = tf.gather(rows, users - 1)
+        at = tf.stack([items.value_rowids(), items.values], axis=1)
+        shape = tf.stack([tf.size(users, tf.int64), data.n_items])
+        counts = tf.scatter_nd(at, tf.ones_like(items.values, tf.float32), shape)
+        return {USER_ID: users, COUNTS: tf.ensure_shape(counts, [None, data.n_items])}
+
+    return (
+        tf.data.Dataset.from_tensor_slices(present.astype(np.int64))
+        .shuffle(len(present), seed=seed, reshuffle_each_iteration=True)
+        .batch(block_users)
+        .map(batch, num_parallel_calls=2)
         .prefetch(2)
     )
