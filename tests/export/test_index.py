@@ -81,7 +81,7 @@ def test_query_and_item_vectors_make_the_score(exported: tuple[Path, Path, np.nd
 
 def test_other_signatures_are_those_of_the_model(exported: tuple[Path, Path, np.ndarray]) -> None:
     plain, indexed = (tf.saved_model.load(str(f)) for f in exported[:2])
-    assert set(indexed.signatures) == set(plain.signatures) - {"item_rows"}
+    assert set(indexed.signatures) == set(plain.signatures)
     embedded = [m.signatures["embed_user"](**user_inputs())["embedding"] for m in (plain, indexed)]
     np.testing.assert_allclose(*embedded, atol=1e-6)
     one = tf.constant(["i7", "i9"])

@@ -10,6 +10,9 @@ from rich.table import Table
 
 from tfrec.cli.common import ModelFolder, out, told
 
+STALE = 0.2  # share of items added to old cells above which new ones are advised
+Version = Annotated[int | None, typer.Option(help="Number of the new version.")]
+
 index_app = typer.Typer(no_args_is_help=True, help="The catalogue of an exported model.")
 
 
@@ -25,7 +28,14 @@ def index_add(
     update: Annotated[
         bool, typer.Option(help="Items that are there take the features given.")
     ] = False,
-    version: Annotated[int | None, typer.Option(help="Number of the new version.")] = None,
+    version: Version = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the image files; that of the items' file.")
+    ] = None,
+    max_bad: Annotated[
+        float | None,
+        typer.Option(help="Share of unreadable images above which nothing is added; any.", max=1),
+    ] = None,
 ) -> None:
     """Adds items to the catalogue from their features, without training; writes a new version."""
     with told():
@@ -34,7 +44,15 @@ def index_add(
 
         _, loaded = growing_model(model)
         specs = loaded.signatures["item_rows"].structured_input_signature[1]
-        found = add_items(model, read_new_items(items, specs), to, update=update, version=version)
+        found = add_items(
+            model,
+            read_new_items(items, specs),
+            to,
+            update=update,
+            version=version,
+            images=images or items.parent,
+            max_bad=max_bad,
+        )
         if found.absent:
             out.print(f"not in the file, so missing for all: {', '.join(found.absent)}")
         out.print(
@@ -42,6 +60,53 @@ def index_add(
             f"holds {found.items:,}: {found.folder}",
             soft_wrap=True,
         )
+        for name, kinds in found.images.items():
+            told_of = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
+            out.print(f"images {name}: {told_of}", highlight=False)
+        if found.quarantine is not None:
+            out.print(f"unreadable images: {found.quarantine}", soft_wrap=True)
+        if found.index is not None:
+            out.print(found.index.line(), highlight=False, soft_wrap=True)
+            if found.index.grown > STALE * found.index.n_items:
+                out.print(
+                    "more than a fifth of the items came after the cells were made: "
+                    "'tfrec index refresh' makes them anew",
+                    soft_wrap=True,
+                )
+
+
+@index_app.command("refresh")
+def index_refresh(
+    model: ModelFolder,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Parquet: item_id, vector, title; in place of the items there are."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder of versions; the model's own.")
+    ] = None,
+    version: Version = None,
+    min_recall: Annotated[
+        float | None, typer.Option(help="Share of the true best to find; as it was made.")
+    ] = None,
+    at: Annotated[int | None, typer.Option(help="List length of that share.")] = None,
+    cells: Annotated[int | None, typer.Option(help="Cells; 4 sqrt(items).")] = None,
+) -> None:
+    """Makes the inverted file of a model anew, without training; writes a new version."""
+    with told():
+        from tfrec.export.index_refresh import read_vectors, refresh
+
+        asked = {"min_recall": min_recall, "at": at, "cells": cells}
+        found = refresh(
+            model,
+            to,
+            vectors=read_vectors(vectors) if vectors else None,
+            version=version,
+            **{name: value for name, value in asked.items() if value is not None},
+        )
+        out.print(f"was   {found.before.line()}", highlight=False, soft_wrap=True)
+        out.print(f"now   {found.after.line()}", highlight=False, soft_wrap=True)
+        out.print(f"{found.folder}", soft_wrap=True)
 
 
 def explain(

@@ -14,7 +14,24 @@ from tfrec.data.tables import DataError
 from tfrec.schema import ITEM_ID
 
 MAX_FILE_BYTES = 32 << 20
-OUTSIDE, TOO_LARGE = "outside_data_path", "file_too_large"
+NO_FILE, OUTSIDE, TOO_LARGE = "no_such_file", "outside_data_path", "file_too_large"
+
+
+def read_image_file(base: Path, name: str) -> tuple[bytes | None, str | None]:
+    """The bytes of a file, or the reason why it is not taken.
+
+    Args:
+        base: resolved folder that the file has to lie in.
+        name: path below it.
+    """
+    path = (base / name).resolve()
+    if not path.is_file():
+        return None, NO_FILE
+    if not path.is_relative_to(base):
+        return None, OUTSIDE
+    if path.stat().st_size > MAX_FILE_BYTES:
+        return None, TOO_LARGE
+    return path.read_bytes(), None
 
 
 def with_image_files(items: pa.Table, data: DataConfig, quarantine: Quarantine) -> pa.Table:
@@ -39,20 +56,17 @@ def with_image_files(items: pa.Table, data: DataConfig, quarantine: Quarantine) 
         lines, reasons, raws = [], [], []
         for row, values in enumerate(zip(*columns, strict=True)):
             taken = dict(zip(keys, values, strict=True))
-            path = (base / pattern.format(**taken)).resolve()
-            reason = None
-            if any(value in (None, "") for value in values) or not path.is_file():
-                found.append(None)
-                continue
-            if not path.is_relative_to(base):
-                reason = OUTSIDE
-            elif path.stat().st_size > MAX_FILE_BYTES:
-                reason = TOO_LARGE
-            found.append(None if reason else path.read_bytes())
-            if reason:
+            named = pattern.format(**taken)
+            content, reason = (
+                (None, None)
+                if any(v in (None, "") for v in values)
+                else read_image_file(base, named)
+            )
+            found.append(content)
+            if reason is not None and reason != NO_FILE:  # without a file there is no image
                 lines.append(row + 1)
                 reasons.append(reason)
-                raws.append(str(path))
+                raws.append(str(base / named))
         label = quarantine.label(Path(name))
         # Not malformed rows: the items stay, only their image is left out.
         quarantine.add(label, lines, reasons, raws, rule=True)

@@ -7,6 +7,7 @@ up to the score, and the explanation says so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from tfrec.data.quarantine import Quarantine
 from tfrec.data.tables import Tables, titles
 from tfrec.export.batch import ModelFolderError, feature_rows, latest_version
+from tfrec.export.feature_table import read_features
 from tfrec.export.log import Log
 from tfrec.export.new_items import item_inputs
 from tfrec.export.raw import SCORE
+from tfrec.features.image_prepare import image_features, prepare_column
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 Part = Literal["history", "user", "item"]
@@ -176,7 +180,8 @@ class Explainer:
             return []
         given = self._described.structured_input_signature[1]
         specs = {n: s for n, s in given.items() if n not in self._specs}
-        raw = {n: v.numpy() for n, v in item_inputs(table, at, at + 1, specs).items()}
+        one, pictures = self._seen(table.slice(at, 1))
+        raw = {n: v.numpy() for n, v in item_inputs(one, 0, 1, specs).items()}
         present = [n for n, v in raw.items() if _present(v)]
         rows = len(present) + 1
         inputs = {n: np.repeat(v, rows, axis=0) for n, v in {**raw, **user}.items()}
@@ -184,9 +189,25 @@ class Explainer:
             inputs[name][row] = _missing(inputs[name])
         scores = self._ask(self._described, {**inputs, ITEM_ID: np.full(rows, item, object)})
         return [
-            Contribution("item", name, _shown(raw[name]), float(scores[0] - scores[row]))
+            Contribution(
+                "item",
+                name,
+                "image" if name in pictures else _shown(raw[name]),
+                float(scores[0] - scores[row]),
+            )
             for row, name in enumerate(present, 1)
         ]
+
+    def _seen(self, item: pa.Table) -> tuple[pa.Table, set[str]]:
+        """The item with its images prepared as the model takes them, and their columns."""
+        images = image_features(read_features(self.folder) or ())
+        here = [f for f in images if f.name in item.column_names]
+        with Quarantine(Path(os.devnull), 1.0) as unread:  # told of when the data was prepared
+            for feature in here:
+                column, _ = prepare_column(item, feature, unread)
+                at = item.column_names.index(feature.name)
+                item = item.set_column(at, feature.name, column)
+        return item, {f.name for f in here}
 
     def _history(self, user: str) -> list[str]:
         code = self._log.codes([user])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,147 +17,21 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config.index import IndexConfig
-from tfrec.export.query import (
-    EXAMPLES,
-    ITEM_VECTOR,
-    QUERY,
-    QUERY_EXAMPLES,
-    QUERY_VECTOR,
-    VECTOR,
-)
-from tfrec.export.raw import EXCLUDE, SCORE, K, list_length, named_items, string_table
+from tfrec.export.added_requests import answer_anew
+from tfrec.export.indexed import ITEM_ROWS, IndexedRetrieval
+from tfrec.export.query import ITEM_VECTOR, QUERY_EXAMPLES, QUERY_VECTOR, VECTOR
 from tfrec.retrieval.brute_force import SearchIndex
-from tfrec.retrieval.build import IndexReport, build_ivf
-from tfrec.schema import HISTORY, ITEM_ID
+from tfrec.retrieval.build import build_ivf
+from tfrec.retrieval.measure import IndexReport
 
-REPORT_FILE = "index.json"  # below ``assets.extra``, which servers leave alone
-DEFAULT_K = 10  # list length of ``recommend_examples``
+EXTRA = "assets.extra"  # what servers leave alone
+REPORT_FILE = "index.json"  # below it
 BLOCK = 65_536  # items whose vectors are asked for at a time
 
 # Signatures that the index answers itself.
-OWN = ("recommend", "recommend_examples", "serving_default", "score", "similar", ITEM_VECTOR)
-# Would grow the catalogue of the model inside, which the index would not notice.
-GROWING = ("item_rows",)
+OWN = ("recommend", "recommend_examples", "serving_default", "score", "similar")
 # Signatures that speak of users alone: kept when the items are others.
 SAME_USERS = (QUERY_VECTOR, QUERY_EXAMPLES, "embed_user")
-
-
-class IndexedRetrieval(tf.Module):
-    """A retrieval SavedModel whose lists come from an index.
-
-    Signatures, as docs/architecture.md has them: ``recommend`` (= ``serving_default``),
-    ``recommend_examples``, ``score`` (the inner product), ``similar`` (cosine of the indexed
-    vectors), ``item_vector``; the others are those of the model inside, but for
-    ``item_rows``, which grows a catalogue: an index is refreshed in its place.
-
-    Args:
-        base: what keeps the resources of the model inside alive.
-        calls: its signatures by name, functions of named tensors.
-        item_ids: object [n_items + 1], entry 0 ''.
-        titles: names by item index, or None.
-        index: over the items' vectors.
-        vectors: float32 [n_items, dim] by item index, or a function that gives them.
-        samples: float32 [sample, dim] queries that recall was measured on; a refresh does again.
-        report: of the index.
-    """
-
-    def __init__(
-        self,
-        base: Any,
-        calls: dict[str, Callable[..., Any]],
-        item_ids: np.ndarray,
-        titles: np.ndarray | None,
-        index: Any,
-        samples: np.ndarray,
-        report: IndexReport,
-    ) -> None:
-        super().__init__(name="indexed_retrieval")
-        self.base = base
-        self.calls = calls
-        self.index = index
-        self.item_ids = string_table(item_ids, "item_ids")
-        self.titles = None if titles is None else string_table(titles, "titles")
-        self.samples = tf.Variable(samples, trainable=False, name="samples")
-        self.report = tf.Variable(json.dumps(report.as_dict()), trainable=False, name="report")
-        keys = tf.constant([str(i) for i in item_ids[1:]], tf.string)
-        values = tf.range(1, len(item_ids), dtype=tf.int64)
-        self._places = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(keys, values), default_value=0
-        )
-
-    def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
-        return named_items(self.item_ids, self.titles, indices, scores)
-
-    def recommend(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Best items of the index."""
-        exclude = self._places.lookup(raw.pop(EXCLUDE))
-        k = list_length(raw.pop(K))
-        query = self.calls[QUERY_VECTOR](**raw)[QUERY]
-        return self._answer(*self.index.search(query, k, exclude=exclude))
-
-    def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same from serialized tf.Examples; the history is excluded."""
-        asked = self.calls[QUERY_EXAMPLES](examples=examples)
-        exclude = self._places.lookup(asked[HISTORY])
-        return self._answer(*self.index.search(asked[QUERY], DEFAULT_K, exclude=exclude))
-
-    def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Inner products of pairs; -inf for items that the index does not hold."""
-        items = self._places.lookup(raw.pop(ITEM_ID))
-        query = self.calls[QUERY_VECTOR](**raw)[QUERY]
-        scores = tf.reduce_sum(query * self.index.vectors_of(tf.cast(items, tf.int32)), axis=1)
-        return {SCORE: tf.where(items > 0, scores, float("-inf"))}
-
-    def item_vector(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Indexed vectors of items; zeros where unknown."""
-        items = self._places.lookup(item_id)
-        vectors = self.index.vectors_of(tf.cast(items, tf.int32))
-        return {VECTOR: tf.where(items[:, tf.newaxis] > 0, vectors, 0.0)}
-
-    def similar(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Items whose indexed vectors point the same way; all are compared."""
-        from tfrec.retrieval.top_k import masked_top_k
-
-        items = self._places.lookup(item_id)
-        every = self.index.vectors_of(tf.range(1, self.index.n_items + 1))
-        mine = tf.math.l2_normalize(self.index.vectors_of(tf.cast(items, tf.int32)), axis=-1)
-        scores = tf.matmul(mine, tf.math.l2_normalize(every, axis=-1), transpose_b=True)
-        scores = tf.where(items[:, tf.newaxis] > 0, scores, float("-inf"))
-        k = list_length(k)
-        return self._answer(*masked_top_k(scores, k, exclude=items[:, tf.newaxis]))
-
-    def signatures(self, specs: dict[str, dict[str, tf.TensorSpec]]) -> dict[str, Any]:
-        """The traced signatures by name.
-
-        Args:
-            specs: inputs of the signatures of the model inside, by signature and name.
-        """
-        user = specs[QUERY_VECTOR]
-        one_k = tf.TensorSpec(None, tf.int32, K)
-        items = tf.TensorSpec([None], tf.string, ITEM_ID)
-        exclude = tf.TensorSpec([None, None], tf.string, EXCLUDE)
-        examples = tf.TensorSpec([None], tf.string, EXAMPLES)
-
-        def trace(function: Callable[..., Any], **given: tf.TensorSpec) -> Any:
-            return tf.function(function, autograph=False).get_concrete_function(**given)
-
-        recommend = trace(self.recommend, **user, exclude=exclude, k=one_k)
-        traced = {
-            "serving_default": recommend,
-            "recommend": recommend,
-            "recommend_examples": trace(self.recommend_examples, examples=examples),
-            "score": trace(self.score, **user, item_id=items),
-            "similar": trace(self.similar, item_id=items, k=one_k),
-            ITEM_VECTOR: trace(self.item_vector, item_id=items),
-        }
-        for name, call in self.calls.items():
-            if name not in traced and name in specs:
-                traced[name] = trace(_passed(call), **specs[name])
-        return traced
-
-
-def _passed(call: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda **given: dict(call(**given))
 
 
 class Loaded:
@@ -185,7 +59,7 @@ class Loaded:
         # The resources of an indexed model's inside, without its old index.
         self.base = module.base if self.indexed else module
         calls: dict[str, Any] = dict(module.calls) if self.indexed else signatures
-        self.calls = {n: call for n, call in calls.items() if n not in (*OWN, *GROWING)}
+        self.calls = {n: call for n, call in calls.items() if n not in OWN}
         self.specs = {
             name: dict(signatures[name].structured_input_signature[1]) for name in signatures
         }
@@ -208,7 +82,7 @@ class Loaded:
 
 
 def build_index(
-    vectors: np.ndarray, samples: np.ndarray, config: IndexConfig
+    vectors: np.ndarray, samples: np.ndarray, config: IndexConfig, *, grows: bool = False
 ) -> tuple[SearchIndex, IndexReport]:
     """The index that a configuration asks for; see ``tfrec.retrieval.build.build_ivf``."""
     return build_ivf(
@@ -222,6 +96,7 @@ def build_index(
         init=config.init,
         passes=config.passes,
         seed=config.seed,
+        grows=grows,
     )
 
 
@@ -245,11 +120,12 @@ def index_model(
         FileExistsError: ``out`` is there already.
     """
     loaded = Loaded(folder)
-    index, report = build_index(loaded.vectors(), samples, config)
+    grows = ITEM_ROWS in loaded.calls
+    index, report = build_index(loaded.vectors(), samples, config, grows=grows)
     module = IndexedRetrieval(
         loaded.base, loaded.calls, loaded.item_ids, loaded.titles, index, samples, report
     )
-    _write(module, module.signatures(loaded.specs), report, Path(out), replaces=Path(folder))
+    _write(module, loaded, report, Path(folder), Path(out))
     return report
 
 
@@ -263,8 +139,9 @@ def refresh_index(
 ) -> IndexReport:
     """A new version of an indexed model from new vectors, without training.
 
-    Signatures that speak of single items of the model inside (``embed_item``, ``fold_in`` and the
-    like) are left out where the items are others; ``score`` and ``similar`` know the new ones.
+    Signatures that speak of single items of the model inside (``embed_item``, ``fold_in``, and
+    ``item_rows``, without which no items can be added) are left out where the items are others;
+    ``score`` and ``similar`` know the new ones.
 
     Args:
         folder: an indexed retrieval model.
@@ -296,41 +173,51 @@ def refresh_index(
             f"vectors are float [n_items, {samples.shape[1]}] like the model's queries; got "
             f"{vectors.shape}; make them with the signature item_vector of the same model"
         )
-    index, report = build_index(np.asarray(vectors, np.float32), samples, config)
+    same = set(names) == set(loaded.item_ids[1:])
+    calls = {n: c for n, c in loaded.calls.items() if same or n in SAME_USERS}
+    grows = ITEM_ROWS in calls
+    index, report = build_index(np.asarray(vectors, np.float32), samples, config, grows=grows)
     ids = np.array(["", *names], object)
     if titles is None and loaded.titles is not None:
         known = dict(zip(loaded.item_ids, loaded.titles, strict=True))
         titles = [known.get(name, name) for name in names]
     shown = None if titles is None else np.array(["", *titles], object)
-    same = set(names) == set(loaded.item_ids[1:])
-    calls = {n: c for n, c in loaded.calls.items() if same or n in SAME_USERS}
     module = IndexedRetrieval(loaded.base, calls, ids, shown, index, samples, report)
-    _write(module, module.signatures(loaded.specs), report, Path(out))
+    _write(module, loaded, report, Path(folder), Path(out))
     return report
 
 
 def _write(
-    module: tf.Module,
-    signatures: dict[str, Any],
-    report: IndexReport,
-    out: Path,
-    replaces: Path | None = None,
+    module: IndexedRetrieval, loaded: Loaded, report: IndexReport, source: Path, out: Path
 ) -> None:
-    """Saves beside the place and moves there in one step, so that a server never sees half."""
-    if out.exists() and out != replaces:
+    """Saves beside the place and moves there in one step, so that a server never sees half.
+
+    What lies in the source's ``assets.extra`` (vocabularies for a warm start, the feature table,
+    requests to warm up with) comes along; golden requests are answered anew.
+    """
+    if out.exists() and out != source:
         raise FileExistsError(f"{out} is there already; name a new version")
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    tf.saved_model.save(module, str(building), signatures=signatures)
-    extra = building / "assets.extra"
+    tf.saved_model.save(module, str(building), signatures=module.signatures(loaded.specs))
+    extra = building / EXTRA
+    if (source / EXTRA).is_dir():
+        shutil.copytree(source / EXTRA, extra, dirs_exist_ok=True)
     extra.mkdir(exist_ok=True)
-    (extra / REPORT_FILE).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    write_report(building, report)
+    answer_anew(building)
     if out.exists():
         shutil.rmtree(out)
     os.replace(building, out)
 
 
+def write_report(folder: str | Path, report: IndexReport) -> None:
+    """Keeps what is known of an index beside its SavedModel."""
+    path = Path(folder) / EXTRA / REPORT_FILE
+    path.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+
+
 def index_report(folder: str | Path) -> IndexReport | None:
     """What is known of the index of a SavedModel; None where it has none."""
-    path = Path(folder) / "assets.extra" / REPORT_FILE
+    path = Path(folder) / EXTRA / REPORT_FILE
     return IndexReport(**json.loads(path.read_text())) if path.is_file() else None

@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 
-from tfrec.data.tables import TITLE
 from tfrec.export.added_requests import check_and_record
 from tfrec.export.batch import ModelFolderError, latest_version
+from tfrec.export.catalogue import Places, Values, catalogue_values
+from tfrec.export.index import write_report
+from tfrec.export.index_grow import index_values, vectors_of_grown
+from tfrec.export.new_images import prepare_new_images
 from tfrec.export.new_items import check_ids, item_inputs
-from tfrec.export.raw import hash_ids
+from tfrec.export.versions import next_version
 from tfrec.models.saved import SavedVariables
-from tfrec.schema import ITEM_ID
+from tfrec.retrieval.measure import IndexReport
 
 BLOCK = 4096  # items embedded at a time
 ROWS = "item_rows"
@@ -43,6 +45,9 @@ class Added:
         updated: ids that were there and have new features now.
         items: size of the catalogue.
         absent: feature columns that the file lacked; they count as missing.
+        images: by feature of kind ``image``: items ``decoded``, ``missing``, ``bad:<reason>``.
+        quarantine: file of the images that could not be read; None where all could.
+        index: report of the grown index; None for a model without one.
     """
 
     folder: Path
@@ -51,6 +56,9 @@ class Added:
     updated: tuple[str, ...]
     items: int
     absent: tuple[str, ...]
+    images: dict[str, dict[str, int]]
+    quarantine: Path | None
+    index: IndexReport | None
 
 
 def growing_model(model: str | Path) -> tuple[Path, Any]:
@@ -61,11 +69,18 @@ def growing_model(model: str | Path) -> tuple[Path, Any]:
     """
     source = latest_version(model)
     loaded = tf.saved_model.load(str(source))
+    if ROWS not in loaded.signatures and hasattr(loaded, "samples"):
+        raise ModelFolderError(
+            f"{source} has an index, and its items cannot grow: the model inside knows items by "
+            f"their ids alone, or the index holds other vectors than the model's (refreshed with "
+            f"--vectors), or an earlier version of tfrec wrote it; give the index all vectors "
+            f"anew with 'tfrec index refresh --vectors', or train this model again"
+        )
     if ROWS not in loaded.signatures:
         raise ModelFolderError(
             f"{source} knows items by their ids alone (no signature {ROWS!r}), so nothing says "
-            f"where a new one lies; train two_tower, gmf, mlp, neumf or item2vec (attributes: "
-            f"true, match: similar) with item features, or train this model again"
+            f"where a new one lies; train two_tower, gmf, mlp, neumf, vbpr or item2vec "
+            f"(attributes: true, match: similar) with item features, or train this model again"
         )
     return source, loaded
 
@@ -77,6 +92,8 @@ def add_items(
     *,
     update: bool = False,
     version: int | None = None,
+    images: str | Path = ".",
+    max_bad: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Added:
     """Writes a version of the model whose catalogue holds the items too.
@@ -84,18 +101,22 @@ def add_items(
     Args:
         model: a version folder, or the folder of versions (the highest is taken).
         items: ``item_id``, the item columns that the model reads, and ``title`` where it has
-            titles. A column that is not there counts as missing for all.
+            titles. A column that is not there counts as missing for all. An image is the bytes
+            of a file, or its path; see ``tfrec.export.new_images``.
         out: folder of versions that gets the new one; by default that of the model.
         update: whether items that are in the catalogue take the features given; else they are an
             error. Their ids keep what training gave them.
         version: number of the new version; by default one more than the highest in ``out`` and
             than the model's own.
+        images: folder that paths of images begin at, and lie in.
+        max_bad: share of unreadable images above which nothing is added; None takes any: the
+            items are kept, without an image.
         progress: is told how many items are done.
 
     Raises:
         ModelFolderError: no such model, or one whose catalogue cannot grow.
         ValueError: ids that break a rule, that are there already, or whose hashes are equal; a
-            column of a wrong type; a version that is there.
+            column of a wrong type; a version that is there; too many unreadable images.
     """
     source, loaded = growing_model(model)
     check_ids(items, "the table of new items")
@@ -104,129 +125,81 @@ def add_items(
     absent = tuple(n for n in specs if n not in items.column_names)
 
     saved = SavedVariables(source)
-    every = saved.read("item_ids")
-    known = pa.array([i.decode() for i in every[1:]], pa.string())
-    ids = items.column(ITEM_ID).combine_chunks()
-    at = pc.fill_null(pc.index_in(ids, known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    present = ids.filter(pa.array(at >= 0)).to_pylist()
+    inside = ("base",) if saved.has("base", "item_ids") else ()
+    places = Places.of(saved.read(*inside, "item_ids"), items)
+    known = places.ids[~places.fresh]
+    present = [i.decode() for i in known]
     if present and not update:
         raise ValueError(
-            f"{len(present)} of {len(ids)} items are in the catalogue already (first: "
+            f"{len(present)} of {len(places.ids)} items are in the catalogue already (first: "
             f"{present[:5]}); leave them out, or pass update=True (--update) to replace their "
             f"features"
         )
-    fresh = at < 0
-    position = np.where(fresh, len(every) - 1 + np.cumsum(fresh), at) + np.where(fresh, 0, 1)
-
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(ids), BLOCK):
-        stop = min(start + BLOCK, len(ids))
-        rows = call(**item_inputs(items, start, stop, specs))
-        parts.append({name: value.numpy() for name, value in rows.items()})
-        progress(stop)
-    values = {
-        saved.key("growing", name): _laid(
-            saved.read("growing", name),
-            np.concatenate([part[name] for part in parts]),
-            position,
-            len(every),
-        )
-        for name in parts[0]
-    }
-    texts = np.array([i.encode() for i in ids.to_pylist()], object)
-    values[saved.key("item_ids")] = _laid(every, texts, position, len(every))
-    if saved.has("titles"):
-        shown = _titles(items, texts)
-        old = saved.read("titles")
-        if TITLE not in items.column_names:  # what is there keeps its title
-            shown[~fresh] = old[position[~fresh]]
-        values[saved.key("titles")] = _laid(old, shown, position, len(every))
-    hashes, places = _hashes(saved, texts[fresh], position[fresh])
-    values[saved.key("added", "hashes")] = hashes
-    values[saved.key("added", "positions")] = places
 
     base = Path(out) if out is not None else source.parent
-    new = [i.decode() for i in texts[fresh]]
-
-    def finish(grown: Path) -> None:
-        check_and_record(grown, loaded, new, present)
-
-    folder = _write(source, saved, values, base, version, finish)
-    return Added(
-        folder=folder,
-        source=source,
-        added=tuple(new),
-        updated=tuple(present),
-        items=len(every) - 1 + int(fresh.sum()),
-        absent=absent,
-    )
-
-
-def _laid(old: np.ndarray, rows: np.ndarray, position: np.ndarray, size: int) -> np.ndarray:
-    """The old rows with the new ones at their positions, grown as far as these reach.
-
-    A variable of ``size`` rows begins with padding; one of a row less begins with item 1.
-    """
-    at = position - (size - len(old))
-    grown = np.zeros((max(len(old), int(at.max()) + 1), *old.shape[1:]), old.dtype)
-    grown[: len(old)] = old
-    grown[at] = rows
-    return grown
-
-
-def _titles(items: pa.Table, ids: np.ndarray) -> np.ndarray:
-    """Display names, bytes object [row]; the id where there is none."""
-    if TITLE not in items.column_names:
-        return ids.copy()
-    titles = pc.cast(items.column(TITLE), pa.string()).to_pylist()
-    shown = [t.encode() if t else i for t, i in zip(titles, ids, strict=True)]
-    return np.array(shown, object)
-
-
-def _hashes(
-    saved: SavedVariables, ids: np.ndarray, position: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted hashes of all added items, and their positions."""
-    hashes, places = saved.read("added", "hashes"), saved.read("added", "positions")
-    if len(ids):
-        hashes = np.concatenate([hash_ids(tf.constant(ids, tf.string)).numpy(), hashes])
-        places = np.concatenate([position, places])
-    order = np.argsort(hashes, kind="stable")
-    hashes, places = hashes[order], places[order]
-    if (np.diff(hashes) == 0).any():
-        raise ValueError(
-            "two added ids have the same 62-bit hash, which the export cannot tell apart; add one "
-            "of them under another id"
-        )
-    return hashes, places
-
-
-def _write(
-    source: Path,
-    saved: SavedVariables,
-    values: dict[str, np.ndarray],
-    base: Path,
-    version: int | None,
-    finish: Callable[[Path], None],
-) -> Path:
-    """A complete version folder under its final name, or none at all."""
+    target = next_version(base, source, version)
     base.mkdir(parents=True, exist_ok=True)
-    there = [int(p.name) for p in base.glob("*") if p.name.isdigit()]
-    own = [int(source.name)] if source.name.isdigit() else []
-    number = max([*there, *own, 0]) + 1 if version is None else version
-    target = base / str(number)
-    if target.exists():
-        raise ValueError(f"{target} is there already; pass another version than {number}")
     # Beside its place, on the same disk: the last step is a rename. Servers look at numbers only.
     work = Path(tempfile.mkdtemp(prefix=".adding-", dir=base))
     try:
         shutil.copytree(
             source, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables")
         )
+        ready = prepare_new_images(items, specs, work, images, max_bad)
+        rows = _item_rows(call, ready.items, progress)
+        values = {
+            saved.key(*inside, "growing", name): places.laid(
+                saved.read(*inside, "growing", name), row
+            )
+            for name, row in rows.items()
+        }
+        values |= catalogue_values(saved, inside, items, places)
+        report = None
+        if inside:
+            more, report = _index(source, saved, values, items, places)
+            values |= more
+            write_report(work, report)
         saved.write(work, values)
-        finish(work)
+        new = [i.decode() for i in places.ids[places.fresh]]
+        check_and_record(work, loaded, new, present)
         work.chmod(source.stat().st_mode)
         os.rename(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target
+    return Added(
+        folder=target,
+        source=source,
+        added=tuple(new),
+        updated=tuple(present),
+        items=places.size,
+        absent=absent,
+        images=ready.counts,
+        quarantine=target / ready.quarantine if ready.quarantine else None,
+        index=report,
+    )
+
+
+def _item_rows(
+    call: Any, items: pa.Table, progress: Callable[[int], None]
+) -> dict[str, np.ndarray]:
+    """What the signature ``item_rows`` makes of the items, by block."""
+    specs = call.structured_input_signature[1]
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, items.num_rows, BLOCK):
+        stop = min(start + BLOCK, items.num_rows)
+        rows = call(**item_inputs(items, start, stop, specs))
+        parts.append({name: value.numpy() for name, value in rows.items()})
+        progress(stop)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _index(
+    source: Path, saved: SavedVariables, values: Values, items: pa.Table, places: Places
+) -> tuple[Values, IndexReport]:
+    """Variables of the index around a model whose own are ``values``, and its report."""
+    # A copy in memory is grown and asked for the vectors.
+    vectors = vectors_of_grown(tf.saved_model.load(str(source)), saved, values, places.ids)
+    # The index has an order of its own: a refresh may have made it of the same items.
+    indexed = Places.of(saved.read("item_ids"), items)
+    more, report = index_values(saved, indexed, vectors)
+    return {**catalogue_values(saved, (), items, indexed), **more}, report

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
+from tfrec.export.feature_table import write_features
 from tfrec.export.query import query_signatures
 from tfrec.export.raw import (
     EXCLUDE,
@@ -259,6 +260,7 @@ def export_retrieval(
     module = retrieval_module(model, data, encoder, titles)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
     write_manifest(folder, model, encoder.vocabulary)
+    write_features(folder, encoder.features)
     return Path(folder)
 
 

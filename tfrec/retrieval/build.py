@@ -10,64 +10,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfrec.retrieval.brute_force import BruteForce, SearchIndex
 from tfrec.retrieval.ivf import IvfIndex
 from tfrec.retrieval.kmeans import Init, assign, kmeans
 from tfrec.retrieval.layout import lay_out
+from tfrec.retrieval.measure import IndexReport, held_out, nearest, ranks, recall_of, settle
 
-QUERY_BLOCK = 16  # sample queries asked at a time
 EQUAL = 1e-3  # lengths that differ by less than this share count as equal
 MARGIN = 0.1  # probes are chosen to miss so much less than allowed, as a share
 ROOTS = 4.0  # cells, in square roots of the number of items
 LEAST = 8  # items a cell on average, at least
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What was built, and what it finds of what brute force finds.
-
-    Attributes:
-        kind: ``ivf`` or ``brute_force``.
-        n_items, dim: of the vectors.
-        cells, probes: of the inverted file; 0 for brute force.
-        quantised: whether cells hold 8-bit integers.
-        min_recall, at: what was asked for, recall at which length.
-        queries: held-out sample queries that recall was measured on.
-        recall: recall against brute force by list length, as text.
-        scored: mean share of the items that a query scores.
-        seconds: wall time of clustering, layout and measuring.
-    """
-
-    kind: str
-    n_items: int
-    dim: int
-    cells: int = 0
-    probes: int = 0
-    quantised: bool = False
-    min_recall: float = 1.0
-    at: int = 100
-    queries: int = 0
-    recall: dict[str, float] = field(default_factory=dict)
-    scored: float = 1.0
-    seconds: float = 0.0
-
-    def line(self) -> str:
-        """For people."""
-        found = ", ".join(f"recall@{k} {value:.3f}" for k, value in self.recall.items())
-        return (
-            f"index: {self.n_items} items in {self.cells} cells, {self.probes} probed, {found}, "
-            f"{self.scored:.1%} of the items scored, {self.seconds:.0f} s"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def auto_cells(n_items: int) -> int:
@@ -92,29 +47,6 @@ def augmented(vectors: np.ndarray) -> np.ndarray:
     return np.column_stack([vectors, rest]).astype(np.float32) / np.float32(longest)
 
 
-def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Item indices int64 [query, k] that brute force finds."""
-    index = BruteForce(tf.constant(vectors))
-    return _ask(index, queries, k)
-
-
-def _ask(index: SearchIndex, queries: np.ndarray, k: int) -> np.ndarray:
-    search = tf.function(lambda q: index.search(q, k)[0], autograph=False, reduce_retracing=True)
-    parts = [
-        search(tf.constant(queries[at : at + QUERY_BLOCK])).numpy()
-        for at in range(0, len(queries), QUERY_BLOCK)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, k), np.int64)
-
-
-def recall_of(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the true items [query, k] that are found, by row and then averaged."""
-    if not truth.size:
-        return 1.0
-    rows = np.arange(len(truth))[:, None] * (int(max(found.max(), truth.max())) + 1)
-    return float(np.isin(rows + truth, rows + found).mean())
-
-
 def build_ivf(
     vectors: np.ndarray,
     queries: np.ndarray,
@@ -127,6 +59,7 @@ def build_ivf(
     init: Init = "plus_plus",
     passes: int = 6,
     seed: int = 0,
+    grows: bool = False,
 ) -> tuple[IvfIndex, IndexReport]:
     """An inverted file that finds what it should, measured.
 
@@ -141,6 +74,7 @@ def build_ivf(
         quantised: 8-bit integers in the cells, exact re-scoring.
         init, passes: of k-means.
         seed: of k-means.
+        grows: see ``IvfIndex``; ``tfrec.retrieval.grow`` adds items.
 
     Returns:
         The index and its report.
@@ -160,18 +94,13 @@ def build_ivf(
     own = assign(tf.constant(unit), tf.constant(centroids)).numpy()
     del unit
     centroids = centroids[:, : vectors.shape[1]]
-    choose, judge = queries[::2], queries[1::2] if len(queries) > 1 else queries
+    choose, judge = queries[::2], held_out(queries)
     if probes is None:
         target = min_recall + MARGIN * (1 - min_recall)
         probes = _fewest_probes(choose, nearest(vectors, choose, at), centroids, own, target)
-    index = IvfIndex(vectors, centroids, lay_out(own, count), min(probes, count), quantised)
-    truth = nearest(vectors, judge, at)
-    found = recall_of(_ask(index, judge, at), truth)
-    while probes is not None and found < min_recall and int(index.probes) < count:
-        index.probes.assign(min(count, int(index.probes) * 5 // 4 + 1))
-        found = recall_of(_ask(index, judge, at), truth)
-    lengths = sorted({min(10, at), at})
-    recall = {str(k): recall_of(_ask(index, judge, k), truth[:, :k]) for k in lengths}
+    probes = min(probes, count)
+    index = IvfIndex(vectors, centroids, lay_out(own, count), probes, quantised, grows=grows)
+    recall, scored = settle(index, vectors, own, judge, at, min_recall)
     report = IndexReport(
         kind="ivf",
         n_items=n,
@@ -183,7 +112,7 @@ def build_ivf(
         at=at,
         queries=len(judge),
         recall=recall,
-        scored=_share_scored(judge, centroids, own, int(index.probes)),
+        scored=scored,
         seconds=time.perf_counter() - began,
     )
     return index, report
@@ -217,14 +146,6 @@ def _check(
             raise ValueError(f"{name} is at least 1, or None to choose it; got {value}")
 
 
-def _ranks(queries: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Place of each cell in each query's order of probing, int32 [query, cells]; 0 is first."""
-    order = np.argsort(-(queries @ centroids.T), axis=1, kind="stable")
-    ranks = np.empty_like(order, np.int32)
-    np.put_along_axis(ranks, order, np.arange(len(centroids), dtype=np.int32)[None, :], axis=1)
-    return ranks
-
-
 def _fewest_probes(
     queries: np.ndarray,
     truth: np.ndarray,
@@ -233,16 +154,9 @@ def _fewest_probes(
     target: float,
 ) -> int:
     """Fewest probed cells that hold the share ``target`` of the true items."""
-    places = np.take_along_axis(_ranks(queries, centroids), own[truth - 1], axis=1)
+    places = np.take_along_axis(ranks(queries, centroids), own[truth - 1], axis=1)
     held = np.cumsum(np.bincount(places.ravel(), minlength=len(centroids))) / places.size
     return int(np.argmax(held >= target - 1e-12)) + 1
-
-
-def _share_scored(
-    queries: np.ndarray, centroids: np.ndarray, own: np.ndarray, probes: int
-) -> float:
-    sizes = np.bincount(own, minlength=len(centroids))
-    return float(((_ranks(queries, centroids) < probes) @ sizes).mean() / len(own))
 
 
 __all__ = ["IndexReport", "augmented", "auto_cells", "build_ivf", "nearest", "recall_of"]

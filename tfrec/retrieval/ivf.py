@@ -31,6 +31,7 @@ class IvfIndex(tf.Module):
         layout: which item lies where.
         probes: cells a query looks into.
         quantised: whether cells hold 8-bit integers; the exact vectors are kept beside them.
+        grows: whether a SavedModel of it may be given variables of more items later.
         parallel: rows of a batch that are searched at the same time.
     """
 
@@ -42,31 +43,43 @@ class IvfIndex(tf.Module):
         probes: int,
         quantised: bool = False,
         parallel: int = 8,
+        grows: bool = False,
     ) -> None:
         super().__init__(name="ivf")
 
         def kept(values: np.ndarray, name: str) -> tf.Variable:
             return tf.Variable(values, trainable=False, name=name)
 
+        def by_item(values: np.ndarray, name: str) -> tf.Variable:
+            shape = [None, *values.shape[1:]] if grows else None
+            return tf.Variable(values, trainable=False, name=name, shape=shape)
+
         self.n_items, self.dim = vectors.shape
         self.cells = len(centroids)
         self.quantised = quantised
+        self.grows = grows
         self.parallel = parallel
         self.centroids = kept(np.ascontiguousarray(centroids, np.float32), "centroids")
         self.probes = kept(np.array(probes, np.int32), "probes")
         self.first, self.blocks = kept(layout.first, "first"), kept(layout.blocks, "blocks")
-        self.items = kept(layout.items, "items")
-        self.slot, self.cell = kept(layout.slot, "slot"), kept(layout.cell, "cell")
+        self.items = by_item(layout.items, "items")
+        self.slot, self.cell = by_item(layout.slot, "slot"), by_item(layout.cell, "cell")
         self.exact: tf.Variable | None = None
         self.scales: tf.Variable | None = None
         if quantised:
             scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127
             codes = np.rint(vectors / scale[:, None]).astype(np.int8)
-            self.rows = kept(layout.scatter(codes), "codes")
-            self.scales = kept(layout.scatter(scale.astype(np.float32)), "scales")
-            self.exact = kept(np.ascontiguousarray(vectors, np.float32), "exact")
+            self.rows = by_item(layout.scatter(codes), "codes")
+            self.scales = by_item(layout.scatter(scale.astype(np.float32)), "scales")
+            self.exact = by_item(np.ascontiguousarray(vectors, np.float32), "exact")
         else:
-            self.rows = kept(layout.scatter(np.asarray(vectors, np.float32)), "rows")
+            self.rows = by_item(layout.scatter(np.asarray(vectors, np.float32)), "rows")
+
+    def count(self) -> tf.Tensor:
+        """Items in the index, scalar int32; in a graph that grows, those of its variables."""
+        if self.grows:
+            return tf.shape(self.slot)[0] - 1
+        return tf.constant(self.n_items)
 
     # -- searching ----------------------------------------------------------------------------
 
@@ -87,7 +100,7 @@ class IvfIndex(tf.Module):
         )
         batch = rows + empty
         k = tf.cast(k, tf.int32)
-        width = tf.minimum(k, self.n_items)
+        width = tf.minimum(k, self.count())
         banned = tf.zeros([batch, 0], tf.int32) if exclude is None else tf.cast(exclude, tf.int32)
         # A scalar per row stands for "no mask": every row has the same structure in the loop.
         mask = tf.ones([batch, 0], tf.bool) if allowed is None else allowed
@@ -151,12 +164,13 @@ class IvfIndex(tf.Module):
 
     def _inside(self, indices: tf.Tensor) -> tf.Tensor:
         """Item indices int32, 0 where they are outside 1..n_items."""
-        known = (indices >= 1) & (indices <= self.n_items)
+        known = (indices >= 1) & (indices <= tf.cast(self.count(), indices.dtype))
         return tf.cast(tf.where(known, indices, tf.zeros_like(indices)), tf.int32)
 
     def _cells(self, queries: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         """Cells to probe, nearest first, int32 [batch, probes]."""
-        fill = tf.cast(FILL * self.cells, tf.float32) / float(max(self.n_items, 1))
+        items = tf.cast(tf.maximum(self.count(), 1), tf.float32)
+        fill = tf.cast(FILL * self.cells, tf.float32) / items
         needed = tf.cast(tf.math.ceil(tf.cast(wanted, tf.float32) * fill), tf.int32)
         probes = tf.minimum(tf.maximum(self.probes, needed), self.cells)
         near = tf.matmul(queries, self.centroids, transpose_b=True)

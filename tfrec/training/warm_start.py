@@ -142,7 +142,10 @@ class Earlier:
 
     def value(self, name: str) -> np.ndarray:
         """A weight."""
-        return self._saved.read("weights", str(self.weights[name]["at"]))
+        at = str(self.weights[name]["at"])
+        # Where an index is around the model, its weights lie one step further in.
+        inside = ("base",) if self._saved.has("base", "weights", at) else ()
+        return self._saved.read(*inside, "weights", at)
 
     def vocabulary(self, name: str) -> pa.Array:
         """Values by index - 1."""
