@@ -15,7 +15,6 @@ from tfrec.losses.whole_catalogue import whole_catalogue_logistic
 from tfrec.models.pairs import COUNTS, pair_batches, user_blocks
 from tfrec.models.registry import build
 from tfrec.schema import USER_ID
-from tfrec.training.fit import fit_retrieval
 from tfrec.training.strategy import make_strategy
 
 DATA = random_data(25, 14, 6.0, seed=2)
