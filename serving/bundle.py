@@ -126,6 +126,16 @@ def _refs(graph: tf.Graph, infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> di
     }
 
 
+def _as_array(output: Any) -> NDArray[Any]:
+    """What the session gave for one fetch; a string is whole, its last NULs included."""
+    if isinstance(output, bytes):  # a scalar: NumPy's own bytes dtype would cut them off
+        whole: NDArray[Any] = np.empty((), object)
+        whole[()] = output
+        return whole
+    array = np.asarray(output)
+    return array.astype(object) if array.dtype.kind == "S" else array
+
+
 class Bundle:
     """A loaded SavedModel.
 
@@ -220,10 +230,7 @@ class Bundle:
         except tf.errors.OpError as error:
             raise ServingError(Code(error.error_code), str(error.message).strip()) from None
         self._took[what] = time.perf_counter() - began
-        return [
-            array.astype(object) if array.dtype.kind == "S" else array
-            for array in map(np.asarray, outputs)
-        ]
+        return [_as_array(output) for output in outputs]
 
     def close(self) -> None:
         """Frees the session and its variables; call it when no :meth:`run` is in progress.
