@@ -67,12 +67,19 @@ def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: s
     Args:
         users: the users table.
         rows: int64 [batch]; -1 for users that are not in it.
-        spec: the signature's input: string [None], string [None, None] or float32 [None, ...].
+        spec: the signature's input: string [None], string [None, None], float32 [None, ...] or
+            int64 [None].
         name: of the column; a column that is not there is missing for all.
 
     Returns:
-        [batch, ...]; '' and NaN where nothing is known.
+        [batch, ...]; '', NaN and 0 where nothing is known.
     """
+    if spec.dtype.is_integer:
+        if name not in users.column_names:
+            return tf.zeros([len(rows), *(d or 1 for d in spec.shape[1:])], spec.dtype)
+        whole = pa.array(np.where(rows >= 0, rows, 0), pa.int64(), mask=rows < 0)
+        taken = pc.fill_null(users.column(name).combine_chunks().take(whole), 0)
+        return tf.constant(taken.to_numpy(zero_copy_only=False), spec.dtype)
     number = spec.dtype == tf.float32
     if name not in users.column_names:
         shape = [len(rows), *(d or 1 for d in spec.shape[1:])]
