@@ -150,8 +150,9 @@ def fit(name: str, params: dict[str, Any], train: TrainConfig, data: RetrievalDa
         every: int) -> tuple[FitResult, list[float]]:  # fmt: skip
     """Trains and returns the seconds of each epoch too."""
     clock = Seconds()
+    model = MODELS[name].model or name
     fitted = fit_retrieval(
-        MODELS[name].model or name, params, train, data, evaluate_every=every, callbacks=[clock], verbose=0
+        model, params, train, data, evaluate_every=every, callbacks=[clock], verbose=0
     )
     return fitted, clock.epochs
 
