@@ -27,6 +27,7 @@ TIMESTAMP = "timestamp"
 WEIGHT = "weight"
 EVENT = "event"
 HISTORY = "history"
+HISTORY_WEIGHT = "history_weight"  # beside HISTORY: the weight (rating) of each of its events
 LABEL = "label"
 RESERVED = frozenset({TIMESTAMP, WEIGHT, EVENT, HISTORY, LABEL, "split"})
 

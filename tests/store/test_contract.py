@@ -10,7 +10,15 @@ import pyarrow as pa
 import pytest
 
 from tests.store.conftest import Clock
-from tfrec.store import HISTORIES, HISTORY_SCHEMA, ITEMS, USER_VECTORS, USERS, StoreError
+from tfrec.store import (
+    HISTORIES,
+    HISTORY_SCHEMA,
+    ITEMS,
+    USER_VECTORS,
+    USERS,
+    RowSchema,
+    StoreError,
+)
 from tfrec.store.base import BaseStore
 
 AGE = {"age": "string"}
@@ -188,6 +196,51 @@ def test_histories_join_both_parts(store: BaseStore) -> None:
     assert rows.columns["item"].to_pylist() == [["late", "b", "b", "ä", "d"]]  # 5 are kept
 
 
+def test_histories_keep_the_ratings_of_their_events(store: BaseStore) -> None:
+    with store.begin("v1", {HISTORIES: HISTORY_SCHEMA}) as one:
+        rated = {"item": [["a", "b"]], "time": [[1, 3]], "weight": [[4.5, 1.0]]}
+        one.put_many(HISTORIES, ["u1"], rated)
+        one.put_many(HISTORIES, ["u2"], {"item": [["c", "d"]], "time": [[5, 6]]})
+        one.commit()
+
+    def weights(*users: str) -> list[list[float | None] | None]:
+        lists = store.get_many(HISTORIES, users).columns["weight"].to_pylist()
+        return [None if row is None else [None if np.isnan(v) else v for v in row] for row in lists]
+
+    assert weights("u1", "u2", "nobody") == [[4.5, 1.0], [None, None], None]
+    users, items = ["u1", "u2", "u1", "u3"], ["late", "e", "ä", "z"]
+    store.append_history(users, items, [2, 7, 9, 1], [2.5, np.nan, -3.0, 5.0])
+    store.append_history(users, items, [2, 7, 9, 1], [2.5, np.nan, -3.0, 5.0])  # a retry
+    store.append_history(["u3"], ["y"], [2])
+    rows = store.get_many(HISTORIES, ["u1", "u2", "u3"])
+    assert rows.columns["item"].to_pylist() == [
+        ["a", "late", "b", "ä"],
+        ["c", "d", "e"],
+        ["z", "y"],
+    ]
+    assert weights("u1", "u2", "u3") == [[4.5, 2.5, 1.0, -3.0], [None] * 3, [5.0, None]]
+    store.append_history(["u1", "u1"], ["f", "g"], [10, 11], [1.5, 3.5])
+    assert weights("u1") == [[2.5, 1.0, -3.0, 1.5, 3.5]]  # 5 are kept
+    with pytest.raises(StoreError, match="got 1, 1, 1, 2"):
+        store.append_history(["u1"], ["i1"], [1], [1.0, 2.0])
+
+
+def test_a_version_from_before_ratings_is_read_and_added_to(
+    store: BaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = RowSchema.of({"item": "strings", "time": "ints"})
+    monkeypatch.setattr("tfrec.store.base.HISTORY_SCHEMA", old)
+    with store.begin("v1", {HISTORIES: old}) as one:
+        one.put_many(HISTORIES, ["u1"], {"item": [["a"]], "time": [[1]]})
+        one.commit()
+    monkeypatch.undo()
+    store.append_history(["u1"], ["b"], [2], [4.0])
+    rows = store.get_many(HISTORIES, ["u1"])
+    assert rows.columns["item"].to_pylist() == [["a", "b"]]
+    first, second = rows.columns["weight"].to_pylist()[0]
+    assert (np.isnan(first), second) == (True, 4.0)
+
+
 def test_no_event_is_lost_in_a_switch(store: BaseStore) -> None:
     one = store.begin("v1", {HISTORIES: HISTORY_SCHEMA})
     one.put_many(HISTORIES, ["u1"], {"item": [["a"]], "time": [[1]]})
@@ -234,5 +287,5 @@ def test_mistakes_are_told(store: BaseStore) -> None:
         one.put_many(USERS, ["u1", "u2"], {"age": ["x"]})
     with pytest.raises(StoreError, match="at least one column"):
         one.put_many(USERS, [], {})
-    with pytest.raises(StoreError, match="one user, item and time an event; got 1, 1, 2"):
+    with pytest.raises(StoreError, match="weight an event; got 1, 1, 2, 1"):
         store.append_history(["u1"], ["i1"], [1, 2])

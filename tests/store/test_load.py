@@ -203,6 +203,30 @@ def test_a_canonical_folder_becomes_a_version(
     assert (vector.type, vector.to_pylist()) == (pa.list_(pa.float32(), 2), [[7.0, 0.5]])
 
 
+def test_ratings_of_the_log_come_along(store: BaseStore, folder: Path) -> None:
+    parts = sorted((folder / "interactions").glob("*.parquet"))
+    random = np.random.default_rng(1)
+    for part in parts:
+        events = pq.read_table(part)
+        rating = pa.array(random.integers(1, 11, events.num_rows) / 2.0, pa.float32())
+        pq.write_table(events.append_column("weight", rating), part)
+    load_tables(store, folder, "v1", history_length=4)
+    log = pq.read_table(folder / "interactions").to_pylist()
+    users = sorted({e["user_id"] for e in log})
+    found = store.get_many(HISTORIES, users).columns["weight"]
+    for user, ratings in zip(users, found, strict=True):
+        own = sorted((e for e in log if e["user_id"] == user), key=lambda e: e["timestamp"])[-4:]
+        assert ratings.as_py() == [e["weight"] for e in own]
+    # Where all events weigh the same there are no ratings, and none are stored.
+    for part in parts:
+        events = pq.read_table(part).drop(["weight"])
+        ones = pa.array(np.ones(events.num_rows, np.float32))
+        pq.write_table(events.append_column("weight", ones), part)
+    load_tables(store, folder, "v2", history_length=4)
+    (plain,) = store.get_many(HISTORIES, users[:1]).columns["weight"].to_pylist()
+    assert np.isnan(plain).all()
+
+
 def test_a_folder_load_that_loses_its_store_is_resumed(
     store: BaseStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

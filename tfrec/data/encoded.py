@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.sparse as sp
 
-from tfrec.schema import HISTORY, USER_ID, FeatureTable
-
-HISTORY_WEIGHT = "history_weight"  # beside HISTORY: the weight (rating) of each of its events
+from tfrec.schema import HISTORY, HISTORY_WEIGHT, USER_ID, FeatureTable
 
 
 @dataclass(frozen=True)

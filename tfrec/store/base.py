@@ -21,7 +21,7 @@ from tfrec.store.errors import StoreError
 from tfrec.store.interface import Columns, Request, Rows, Status
 from tfrec.store.keys import HISTORIES, check_namespace, check_version, raw, texts
 from tfrec.store.layout import RowSchema
-from tfrec.store.recent import HISTORY_SCHEMA, ITEM, TIME, entry, merged
+from tfrec.store.recent import HISTORY_SCHEMA, ITEM, TIME, WEIGHT, entry, merged
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,20 @@ class BaseStore(ABC):
         return Rows(columns, found, fetched.version)
 
     def _histories(self, names: Sequence[str] | None, fetched: Fetched) -> Rows:
-        loaded, _ = decode(fetched.rows, HISTORY_SCHEMA, now=self._clock())
-        limit = self.config.history_length
-        items, times = merged(loaded[ITEM], loaded[TIME], fetched.recent, limit)
-        columns = {ITEM: items, TIME: times}
+        # A version from before histories had weights has none.
+        schema = HISTORY_SCHEMA if fetched.version is None else _parsed(fetched.columns)
+        rated = WEIGHT in schema.names and (names is None or WEIGHT in names)
+        wanted = [ITEM, TIME, WEIGHT] if rated else [ITEM, TIME]
+        loaded, _ = decode(fetched.rows, schema, wanted, self._clock())
+        unknown = pa.nulls(len(fetched.rows), HISTORY_SCHEMA.arrow.field(WEIGHT).type)
+        items, times, weights = merged(
+            loaded[ITEM],
+            loaded[TIME],
+            loaded.get(WEIGHT, unknown),
+            fetched.recent,
+            self.config.history_length,
+        )
+        columns = {ITEM: items, TIME: times, WEIGHT: weights}
         found = items.is_valid().to_numpy(zero_copy_only=False)
         for name in names or ():
             HISTORY_SCHEMA.arrow.field(name)
@@ -201,16 +211,21 @@ class BaseStore(ABC):
         self._write(namespace, version, ids, rows, expires, meta)
         return len(ids)
 
-    def append_history(self, users: Sequence[str], items: Sequence[str], times: Any) -> None:
+    def append_history(
+        self, users: Sequence[str], items: Sequence[str], times: Any, weights: Any = None
+    ) -> None:
         ids, things = texts(users), texts(items)
         seconds = np.asarray(times, np.int64).reshape(-1).tolist()
-        if not len(ids) == len(things) == len(seconds):
+        rated = np.full(len(ids), np.nan) if weights is None else np.asarray(weights, np.float32)
+        worth = rated.reshape(-1).tolist()
+        if not len(ids) == len(things) == len(seconds) == len(worth):
             raise StoreError(
-                f"one user, item and time an event; got {len(ids)}, {len(things)}, {len(seconds)}"
+                f"one user, item, time and, if any, weight an event; got {len(ids)}, "
+                f"{len(things)}, {len(seconds)}, {len(worth)}"
             )
         events: dict[str, list[bytes]] = {}
-        for user, item, second in zip(ids, things, seconds, strict=True):
-            events.setdefault(user, []).append(entry(raw(item), second))
+        for user, item, second, weight in zip(ids, things, seconds, worth, strict=True):
+            events.setdefault(user, []).append(entry(raw(item), second, weight))
         if events:
             ttl = self.config.history_ttl
             self._append(events, int(self._clock() + ttl) if ttl else 0)

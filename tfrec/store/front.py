@@ -15,13 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tfrec.config.store import StoreConfig
-from tfrec.schema import HISTORY, ITEM_ID, USER_ID
+from tfrec.schema import HISTORY, HISTORY_WEIGHT, ITEM_ID, USER_ID
 from tfrec.store.breaker import Breaker
 from tfrec.store.errors import StoreUnavailable
 from tfrec.store.inputs import as_input
 from tfrec.store.interface import FeatureStore, Request, Rows
 from tfrec.store.keys import HISTORIES, ITEM_VECTORS, ITEMS, USER_VECTORS, USERS
-from tfrec.store.recent import ITEM
+from tfrec.store.recent import ITEM, WEIGHT
 
 EXCLUDE, K = "exclude", "k"
 FILLED, UNKNOWN, DEFAULTS = "filled", "unknown", "defaults"
@@ -40,6 +40,10 @@ class Spec(Protocol):
 
 class StoreFiller:
     """Fills in histories, features and vectors of the users and items in a request.
+
+    ``history_weight``, the ratings that a history's items were given, comes with the stored history
+    and never beside a history that the request itself brings; nor does a stored history come beside
+    the request's own ratings.
 
     Args:
         store: where they are.
@@ -78,6 +82,9 @@ class StoreFiller:
         """
         constant = self._constants(missing, batch)
         open_ = {name: spec for name, spec in missing.items() if name not in constant}
+        for one, other in ((HISTORY, HISTORY_WEIGHT), (HISTORY_WEIGHT, HISTORY)):
+            if one in given:
+                open_.pop(other, None)
         asked = {key: _ids(given[key]) for key in (USER_ID, ITEM_ID) if key in given}
         requests = self._requests(asked, open_)
         if not requests:
@@ -108,11 +115,13 @@ class StoreFiller:
     ) -> dict[str, Request]:
         """What to read: only namespaces that may hold something missing."""
         requests: dict[str, Request] = {}
-        features = [name for name in missing if name not in (HISTORY, EXCLUDE)]
+        pasts = (HISTORY, HISTORY_WEIGHT, EXCLUDE)
+        features = [name for name in missing if name not in pasts]
         if USER_ID in asked:
             users = asked[USER_ID][0]
             if HISTORY in missing or (EXCLUDE in missing and self._exclude_history):
-                requests[HISTORIES] = (users, [ITEM])
+                rated = HISTORY_WEIGHT in missing
+                requests[HISTORIES] = (users, [ITEM, WEIGHT] if rated else [ITEM])
             if features:
                 requests[USERS] = (users, None)
                 requests[USER_VECTORS] = (users, None)
@@ -147,7 +156,8 @@ def _values(
         _, inverse = asked[ITEM_ID if namespace in (ITEMS, ITEM_VECTORS) else USER_ID]
         columns: Mapping[str, pa.Array] = found.columns
         if namespace == HISTORIES:
-            columns = {HISTORY: found.columns[ITEM]}
+            named = {ITEM: HISTORY, WEIGHT: HISTORY_WEIGHT}
+            columns = {named[name]: column for name, column in found.columns.items()}
         for name, column in columns.items():
             if name in missing and name not in out:
                 value = as_input(column, inverse, missing[name].dtype, missing[name].shape)

@@ -125,12 +125,15 @@ class FeatureStore(Protocol):
     ) -> int:
         """Replaces whole rows of the live version; the next version does not have them."""
 
-    def append_history(self, users: Sequence[str], items: Sequence[str], times: Any) -> None:
+    def append_history(
+        self, users: Sequence[str], items: Sequence[str], times: Any, weights: Any = None
+    ) -> None:
         """Adds events, seen by the next read; survives the switch of versions.
 
         Args:
             users, items: [event] ids.
             times: int64 [event], seconds since 1970.
+            weights: float [event], ratings; NaN, or None for all, where there is none.
         """
 
     def begin(

@@ -16,12 +16,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from tfrec.schema import ITEM_ID, TIMESTAMP, USER_ID
+from tfrec.schema import WEIGHT as EVENT_WEIGHT
 from tfrec.store.errors import StoreError
 from tfrec.store.interface import FeatureStore, Load
 from tfrec.store.keys import HISTORIES, ITEM_VECTORS, ITEMS, USER_VECTORS, USERS
 from tfrec.store.layout import RowSchema
 from tfrec.store.ragged import offsets, positions
-from tfrec.store.recent import HISTORY_SCHEMA, ITEM, TIME
+from tfrec.store.recent import HISTORY_SCHEMA, ITEM, TIME, WEIGHT
 
 BLOCK = 20_000  # rows written at a time
 Say = Callable[[str], None]
@@ -165,17 +166,21 @@ def _load_histories(load: Load, folder: Path, length: int) -> int:
 def histories(folder: Path, length: int) -> Iterator[tuple[pa.Array, Mapping[str, pa.Array]]]:
     """The newest events of every user, oldest first, in blocks of users.
 
-    Equal times keep the log's order. The codes of the whole log are in memory: 20 bytes an event.
+    Equal times keep the log's order. The codes of the whole log are in memory: 24 bytes an event.
 
     Yields:
-        Users [block], and ``item`` list<string> and ``time`` list<int64> [block].
+        Users [block], and ``item`` list<string>, ``time`` list<int64> and, where the events'
+        weights differ (ratings), ``weight`` list<float> [block].
     """
     files = sorted((folder / "interactions").glob("part-*.parquet"))
     if not files:
         raise StoreError(f"{folder / 'interactions'}: part-*.parquet is needed; got none")
-    table = ds.dataset([str(f) for f in files], format="parquet").to_table(
-        [USER_ID, ITEM_ID, TIMESTAMP]
-    )
+    log = ds.dataset([str(f) for f in files], format="parquet")
+    weighed = EVENT_WEIGHT in log.schema.names
+    table = log.to_table([USER_ID, ITEM_ID, TIMESTAMP, *([EVENT_WEIGHT] if weighed else [])])
+    weight = table.column(EVENT_WEIGHT).to_numpy().astype(np.float32) if weighed else None
+    if weight is not None and len(weight) and (weight == weight[0]).all():
+        weight = None  # all alike they tell nothing
     user = table.column(USER_ID).combine_chunks().dictionary_encode()
     item = table.column(ITEM_ID).combine_chunks().dictionary_encode()
     time = table.column(TIMESTAMP).to_numpy()
@@ -190,10 +195,10 @@ def histories(folder: Path, length: int) -> Iterator[tuple[pa.Array, Mapping[str
         count = kept[block]
         rows = order[positions(ends[1:][block] - count, count)]
         lists = pa.array(offsets(count).astype(np.int32))
-        yield (
-            user.dictionary[block],
-            {
-                ITEM: pa.ListArray.from_arrays(lists, item.dictionary.take(item_codes[rows])),
-                TIME: pa.ListArray.from_arrays(lists, pa.array(time[rows])),
-            },
-        )
+        columns = {
+            ITEM: pa.ListArray.from_arrays(lists, item.dictionary.take(item_codes[rows])),
+            TIME: pa.ListArray.from_arrays(lists, pa.array(time[rows])),
+        }
+        if weight is not None:
+            columns[WEIGHT] = pa.ListArray.from_arrays(lists, pa.array(weight[rows]))
+        yield user.dictionary[block], columns
