@@ -118,7 +118,11 @@ def batched(name: str, value: Any, batch: int, spec: TensorSpec) -> NDArray[Any]
 
 
 def default_for(name: str, batch: int, signature: Signature) -> NDArray[Any]:
-    """What to send for an input the caller left out: `[batch, ...]`, or the model's own default."""
+    """What to send for an input the caller left out: `[batch, ...]`, or the model's own default.
+
+    Where the model has none: ``""``, NaN, 0 or False. NaN, since 0 would be a value (an age of 0);
+    our models take it for missing, and so does the server where it fills in itself.
+    """
     if name in signature.defaults:
         value = signature.defaults[name]
         return np.broadcast_to(value, (batch, *value.shape[1:])) if value.ndim else value
@@ -134,7 +138,8 @@ def default_for(name: str, batch: int, signature: Signature) -> NDArray[Any]:
         return np.full(shape, "", object)
     if spec.dtype not in tensors.KINDS:
         raise BadInputError(f"Input {name!r} is {spec.dtype}, which this client cannot fill in.")
-    return np.zeros(shape, _held_as(spec.dtype))
+    held = _held_as(spec.dtype)
+    return np.full(shape, np.nan if np.issubdtype(held, np.floating) else 0, held)
 
 
 def complete(given: Mapping[str, NDArray[Any]], batch: int, signature: Signature) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from tfrec.export.ask import recommend_rows
+from tfrec.export.ask import UserFacts, recommend_rows
+from tfrec.export.log import Log
 
 
 class Recorder:
@@ -42,3 +45,26 @@ def test_without_a_query_nothing_is_asked() -> None:
 def test_a_model_without_queries_says_so() -> None:
     with pytest.raises(ValueError, match="a search needs a model with a context feature 'query'"):
         list(recommend_rows(Recorder("age"), ["u1"], 3, None, query="kettle"))
+
+
+def test_a_rating_model_is_told_how_the_history_was_rated() -> None:
+    events = pa.table(
+        {
+            "user_id": ["u1", "u2", "u1"],
+            "item_id": ["a", "b", "c"],
+            "timestamp": [2, 1, 1],
+            "weight": pa.array([5.0, 3.0, 1.0], pa.float32()),
+        }
+    )
+    users = pa.table({"user_id": ["u1", "u2"], "age": ["x", None]})
+    facts = UserFacts(Log.from_table(events), users, {})
+    client = Recorder("age", "history_weight")
+    list(recommend_rows(client, ["u1", "nobody"], 3, facts))
+    known, unknown = client.asked
+    assert known["history"] == ["c", "a"]
+    assert known["features"]["age"] == "x"
+    assert known["features"]["history_weight"].tolist() == [1.0, 5.0]
+    assert unknown["history"] == []
+    assert np.isnan(unknown["features"]["history_weight"]).all()
+    list(recommend_rows(plain := Recorder("age"), ["u1"], 3, facts))
+    assert plain.asked[0]["features"] == {"age": "x"}

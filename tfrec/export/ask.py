@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.data.encoded import HISTORY_WEIGHT
 from tfrec.data.tables import read_tables, titles
 from tfrec.export.log import Log
 from tfrec.schema import ITEM_ID, USER_ID
@@ -52,6 +53,11 @@ class UserFacts:
         code = self.log.codes([user])
         return self.log.last(code, int(max(self.log.counts(code)[0], 1)))[0].tolist()
 
+    def ratings(self, user: str) -> np.ndarray:
+        """The weights of the same events, float32 [event]."""
+        code = self.log.codes([user])
+        return self.log.last_weights(code, int(max(self.log.counts(code)[0], 1)))[0]
+
     def features(self, user: str, names: Sequence[str]) -> dict[str, Any]:
         """Known attributes of a user among ``names``."""
         at = pc.index_in(pa.scalar(user), self.users.column(USER_ID).combine_chunks()).as_py()
@@ -87,6 +93,8 @@ def recommend_rows(
     for user in users:
         history = [i for i in (facts.history(user) if facts else []) if i]
         features = facts.features(user, names) if facts else {}
+        if facts and HISTORY_WEIGHT in inputs:
+            features[HISTORY_WEIGHT] = facts.ratings(user)
         if query is not None:
             features[QUERY] = query
         known = facts.titles if facts else {}

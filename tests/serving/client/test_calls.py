@@ -29,8 +29,8 @@ def test_recommend_for_one_user(connect: Any, fake: Any) -> None:
     assert inputs["user_id"].tolist() == [b"u1"]
     assert inputs["k"].dtype == np.int32
     # What was left out is filled in: the fake refuses a request that lacks an input.
-    assert inputs["age"].tolist() == [0.0]
-    assert inputs["taste"].tolist() == [[0.0, 0.0]]
+    np.testing.assert_array_equal(inputs["age"], [np.nan])
+    np.testing.assert_array_equal(inputs["taste"], [[np.nan, np.nan]])
     assert inputs["history"].tolist() == [[b""]]
 
 
