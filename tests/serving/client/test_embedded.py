@@ -47,7 +47,8 @@ def save_recommender(folder: Path, k_shape: tuple[None, ...] = (), city: bool = 
 
     def recommend(user_id: Any, history: Any, exclude: Any, k: Any, **rest: Any) -> Any:
         scores = tf.repeat(module.base[tf.newaxis], tf.shape(user_id)[0], 0)
-        scores += tf.where(has(history), 100.0, 0.0) + 0.0 * rest["age"][:, tf.newaxis]
+        age = tf.where(tf.math.is_nan(rest["age"]), 0.0, rest["age"])  # NaN: not given
+        scores += tf.where(has(history), 100.0, 0.0) + 0.0 * age[:, tf.newaxis]
         if city:  # a version with one more input
             scores += tf.cast(tf.strings.length(rest["city"])[:, tf.newaxis], tf.float32)
         return best(tf.where(has(exclude), -1e10, scores), k)
