@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -270,6 +271,9 @@ def test_the_command_loads_and_shows(folder: Path, tmp_path: Path) -> None:
     assert "price float" in shown.output
     got = runner.invoke(app, ["store", "get", *options, "users", "u8", "nobody"])
     assert got.output == '{"u8": {"age": "a0"}}\n{"nobody": null}\n'
+    past = runner.invoke(app, ["store", "get", *options, "histories", "u8"])
+    row = json.loads(past.output)["u8"]
+    assert row["weight"] == [None] * len(row["item"])  # not known, in JSON that anybody reads
     again = runner.invoke(
         app, ["store", "load", *options, "--data", str(folder), "--version", "v1"]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,8 +94,17 @@ def store_get(
         finally:
             store.close()
         for i, key in enumerate(keys):
-            row = {n: c[i].as_py() for n, c in rows.columns.items()} if rows.found[i] else None
-            out.print(json.dumps({key: row}, ensure_ascii=False), highlight=False, soft_wrap=True)
+            found = {n: _plain(c[i].as_py()) for n, c in rows.columns.items()}
+            row = found if rows.found[i] else None
+            line = json.dumps({key: row}, ensure_ascii=False)
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it: a number that is not known is null."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _open(settings: Any) -> Any:
