@@ -2,9 +2,11 @@
 
     python -m benchmarks.content                       # ml-1m, completejourney, synthetic; 3 seeds
     python -m benchmarks.content --only synthetic --quick
+    python -m benchmarks.content --kept /tmp/kept --limit 280     # in parts, see benchmarks/kept.py
 
 Model: the two-tower with the mean of the history and ``id_dropout`` .1 where it has features. Split
-as the set's configuration says. Before training
+as the set's configuration says; of MovieLens 1,500 random users with all their events, to keep the
+whole within an hour of one core. Before training
 
 - a tenth of the users lose all their events (``new users``: at test nothing is known of them but
   their attributes);
@@ -20,14 +22,16 @@ value averaged over the seeds, the difference with its 95% bootstrap interval ov
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import HERE, Results, arguments, shared_data
+from benchmarks.kept import Arrays, Kept, OutOfTime, kept_arguments
 from tfrec.config import Config, TrainConfig, load_config
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.synthetic import generate
@@ -38,12 +42,32 @@ from tfrec.evaluation.full_catalogue import evaluate, evaluate_lists
 from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.result import Evaluation
 from tfrec.training.fit import fit_retrieval
-from tfrec.training.workspace import Workspace, open_workspace
+from tfrec.training.workspace import open_workspace
 
-CONFIGS = {
-    "ml-1m": "movielens_1m",
-    "completejourney": "completejourney",
-    "synthetic": "sample",
+
+@dataclass(frozen=True)
+class Setting:
+    """How a set is measured.
+
+    Attributes:
+        config: name of its configuration.
+        epochs: at most; the best by validation counts.
+        users: so many random users alone are trained on and tested; None: all.
+        shop: what the synthetic shop has in place of its configuration.
+    """
+
+    config: str
+    epochs: int
+    users: int | None = None
+    shop: dict[str, Any] = field(default_factory=dict)
+
+
+SETS = {
+    "completejourney": Setting("completejourney", 8),
+    "synthetic": Setting(
+        "sample", 20, shop={"rows": 40_000, "users_count": 2_000, "items_count": 1_000}
+    ),
+    "ml-1m": Setting("movielens_1m", 6, users=1_500),
 }
 # set -> group -> features that it adds to the ids.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -83,19 +107,6 @@ SHARE = 0.1  # of users who lose their events, and of items that are thinned
 TRAIN = TrainConfig(epochs=12, batch_size=32, learning_rate=0.003, patience=3)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Each tested user's values, averaged over the seeds, by slice.
-
-    Attributes:
-        recall: slice -> float64 [user], recall@10.
-        auc: slice -> float64 [user].
-    """
-
-    recall: dict[str, np.ndarray]
-    auc: dict[str, np.ndarray]
-
-
 def thinned(data: RetrievalData, seed: int = 0) -> tuple[RetrievalData, np.ndarray]:
     """The data with new users and cold items made, and who is new, bool [n_users + 1]."""
     rng = np.random.default_rng(seed)
@@ -130,37 +141,35 @@ def slices(found: Evaluation, data: RetrievalData, new: np.ndarray) -> dict[str,
     }
 
 
+def some_users(data: RetrievalData, count: int | None) -> RetrievalData:
+    """The events of ``count`` random users alone; all where None or not so many."""
+    if count is None or count >= data.n_users:
+        return data
+    mine = np.zeros(data.n_users + 1, bool)
+    mine[1 + np.random.default_rng(0).permutation(data.n_users)[:count]] = True
+    parts = {n: getattr(data, n) for n in ("train", "validation", "test")}
+    return replace(data, **{n: events.select(mine[events.user]) for n, events in parts.items()})
+
+
 def measure(
-    space: Workspace, params: Mapping[str, Any], train: TrainConfig, seeds: Sequence[int]
-) -> Measured:
-    """Trains and measures one group."""
-    data, new = thinned(space.data)
-    cold = data.train.item_counts() < COLD
-    recalls: list[dict[str, np.ndarray]] = []
-    areas: list[dict[str, np.ndarray]] = []
-    for seed in seeds:
-        told = train.model_copy(update={"seed": seed})
-        model = fit_retrieval("two_tower", dict(params), told, data, metric="recall@10").model
-        recalls.append(slices(evaluate(model, data, "test", (10,), progress=False), data, new))
-        everything = evaluate_auc(model, data, progress=False)
-        rare = evaluate_auc(model, data, items=cold, progress=False)
-        areas.append(
-            {
-                "all": everything.values,
-                "cold items": rare.values,
-                "new users": everything.values[new[everything.users]],
-            }
-        )
-    return Measured(_mean(recalls), _mean(areas))
+    data: RetrievalData, new: np.ndarray, params: Mapping[str, Any], train: TrainConfig
+) -> dict[str, np.ndarray]:
+    """Trains once; ``recall@10/<slice>`` and ``auc/<slice>`` of each tested user."""
+    model = fit_retrieval("two_tower", dict(params), train, data, metric="ndcg@10").model
+    recall = slices(evaluate(model, data, "test", (10,), progress=False), data, new)
+    everything = evaluate_auc(model, data, progress=False)
+    rare = evaluate_auc(model, data, items=data.train.item_counts() < COLD, progress=False)
+    areas = {
+        "all": everything.values,
+        "cold items": rare.values,
+        "new users": everything.values[new[everything.users]],
+    }
+    found = {f"recall@10/{part}": values for part, values in recall.items()}
+    return found | {f"auc/{part}": values for part, values in areas.items()}
 
 
-def _mean(runs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
-
-
-def best_possible(space: Workspace, config: Config) -> dict[str, np.ndarray]:
+def best_possible(data: RetrievalData, new: np.ndarray, config: Config) -> dict[str, np.ndarray]:
     """recall@10 of the ranking by the planted truth, by slice."""
-    data, new = thinned(space.data)
     truth = generate(config.data).truth
     questions = held_out(data, "test")
     users = questions.users
@@ -180,62 +189,73 @@ def _ids(values: np.ndarray) -> Any:
     return pa.array([str(v) for v in values], pa.string())
 
 
-def keep(
-    results: Results, protocol: str, name: str, found: Measured, base: Measured | None, seeds: int
-) -> None:
+def keep(results: Results, protocol: str, name: str, found: Arrays, base: Arrays | None) -> None:
     """Records a group's means and, beside the base, its differences with their intervals."""
-    for metric, values in (("recall@10", found.recall), ("auc", found.auc)):
-        for part, mine in values.items():
-            where = f"{protocol}/{part.replace(' ', '-')}"
-            note = f"{name}, {len(mine)} users, {seeds} seeds"
-            results.add("two_tower", metric, float(mine.mean()), protocol=where, note=note)
-            if base is None:
-                continue
-            other = (base.recall if metric == "recall@10" else base.auc)[part]
-            gain = confidence_interval(mine - other)
-            for kind, value in (("", gain.mean), (" low", gain.low), (" high", gain.high)):
-                label = f"{metric} gain{kind}"
-                results.add("two_tower", label, value, protocol=where, note=f"{name} over ids")
-
-
-def run_set(results: Results, name: str, seeds: int, quick: bool, folder: Path) -> None:
-    """All groups on one set."""
-    config = load_config(HERE.parent / "configs" / f"{CONFIGS[name]}.yaml")
-    table = config.feature_table
-    everything = [f.name for f in table if f.kind != "id"]
-    train = TRAIN.model_copy(update={"epochs": 2}) if quick else TRAIN
-    groups = GROUPS[name]
-    if quick:
-        groups = {"all": groups["all"]}
-    base: Measured | None = None
-    for group, features in {"ids": (), **groups}.items():
-        out = [f for f in everything if f not in features]
-        space = open_workspace(config, folder / name, features=table.without(*out))
-        params = {**PARAMS, "id_dropout": ID_DROPOUT if features else 0.0}
-        found = measure(space, params, train, range(seeds))
-        keep(results, name, group, found, base, seeds)
+    for key, mine in found.items():
+        metric, part = key.split("/")
+        shared: dict[str, Any] = {"protocol": f"{protocol}/{part.replace(' ', '-')}"}
+        results.add("two_tower", metric, float(mine.mean()), note=name, **shared)
         if base is None:
-            base = found
-            if name == "synthetic":
-                for part, values in best_possible(space, config).items():
-                    where = f"{name}/{part.replace(' ', '-')}"
-                    results.add("best possible", "recall@10", float(values.mean()), protocol=where)
-        results.write()
+            results.add("questions", "users", len(mine), **shared)
+            continue
+        gain = confidence_interval(mine - base[key])
+        for kind, value in (("", gain.mean), (" low", gain.low), (" high", gain.high)):
+            results.add("two_tower", f"{metric} gain{kind}", value, note=name, **shared)
+
+
+def run_set(results: Results, name: str, seeds: int, quick: bool, folder: Path, kept: Kept) -> None:
+    """All groups on one set."""
+    setting = SETS[name]
+    config = load_config(HERE.parent / "configs" / f"{setting.config}.yaml")
+    if setting.shop and not quick:
+        config = config.model_copy(update={"data": config.data.model_copy(update=setting.shop)})
+    table = config.feature_table
+    whole = open_workspace(config, folder / name).data
+    data, new = thinned(some_users(whole, setting.users))
+    train = TRAIN.model_copy(update={"epochs": 4 if quick else setting.epochs})
+    groups = {"ids": (), **GROUPS[name]}
+    if quick:
+        groups = {group: groups[group] for group in ("ids", "all")}
+    protocol = f"{name}/{setting.users}-users" if setting.users else name
+    runs: dict[str, list[Arrays]] = {group: [] for group in groups}
+    for seed in range(seeds):  # outermost: a run that stops early has all groups of the first seed
+        told = train.model_copy(update={"seed": seed})
+        for group, features in groups.items():
+            out = [f.name for f in table if f.kind != "id" and f.name not in features]
+            mine = replace(data, features=table.without(*out))
+            params = {**PARAMS, "id_dropout": ID_DROPOUT if features else 0.0}
+            one = partial(measure, mine, new, params, told)
+            runs[group].append(kept(f"{name}/{group}/{seed}", one))
+    base: Arrays | None = None
+    for group, each in runs.items():
+        found = {key: np.mean([run[key] for run in each], axis=0) for key in each[0]}
+        keep(results, protocol, f"{group}, {seeds} seeds", found, base)
+        base = base or found
+    if name == "synthetic":
+        for part, values in best_possible(data, new, config).items():
+            where = f"{protocol}/{part.replace(' ', '-')}"
+            results.add("best possible", "recall@10", float(values.mean()), protocol=where)
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--only", choices=sorted(CONFIGS), action="append")
+    parser.add_argument("--only", choices=sorted(SETS), action="append")
+    kept_arguments(parser)
     given = parser.parse_args()
     results = Results("content", given.quick)
-    wanted = given.only or (["synthetic"] if given.quick else list(CONFIGS))
+    wanted = given.only or (["synthetic"] if given.quick else list(SETS))
     if shared_data() is None:
         wanted = [name for name in wanted if name == "synthetic"]
         print("the real data is not here (set TFREC_SHARED_DATA): the synthetic shop alone")
     seeds = 1 if given.quick else given.seeds
+    kept = Kept(given.kept, given.limit)
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:
-            run_set(results, name, seeds, given.quick, Path(folder))
+            try:
+                run_set(results, name, seeds, given.quick, Path(folder), kept)
+            except OutOfTime as stopped:
+                print(f"time is up before {stopped}; call again with the same --kept")
+                return
     print(f"wrote {results.write()}")
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NOT_SCRIPTS = {"__init__", "common", "render", "run_all"}
+NOT_SCRIPTS = {"__init__", "common", "kept", "render", "run_all"}
 
 
 def scripts() -> list[str]:

@@ -57,32 +57,29 @@ def leave_one_out(user: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def made_cold(
-    user: np.ndarray, item: np.ndarray, seed: int, share: float = 0.2
+    user: np.ndarray, item: np.ndarray, seed: int, tested: float = 0.2, validated: float = 0.1
 ) -> dict[str, np.ndarray]:
-    """A random share of the items keeps 4 training events; one other of each user's tests.
+    """Random items keep 4 training events; of each user one other event of theirs is asked about.
 
-    All other events of those items are left out. The validation event of a user is a random one of
-    the other items'.
+    A fifth of the items are asked about in the test, another tenth in validation, so that what is
+    chosen there is chosen for cold items too. All other events of both are left out.
     """
     random = np.random.default_rng(seed)
-    n_items = int(item.max()) + 1
-    chosen = np.zeros(n_items, bool)
-    chosen[random.permutation(n_items)[: round(share * n_items)]] = True
-    order = random.permutation(len(item))
-    by_item = order[np.argsort(item[order], kind="stable")]
+    order = random.permutation(int(item.max()) + 1)
+    part = np.zeros(len(order), np.int8)
+    first, second = round(tested * len(order)), round((tested + validated) * len(order))
+    part[order[:first]], part[order[first:second]] = 1, 2
+    shuffled = random.permutation(len(item))
+    by_item = shuffled[np.argsort(item[shuffled], kind="stable")]
     starts = np.r_[0, np.flatnonzero(np.diff(item[by_item])) + 1]
     place = np.arange(len(by_item)) - np.repeat(starts, np.diff(np.r_[starts, len(by_item)]))
-    spare = by_item[chosen[item[by_item]] & (place >= KEPT)]
-    kept = np.setdiff1d(np.arange(len(item)), spare)
-    spare = random.permutation(spare)
-    _, first = np.unique(user[spare], return_index=True)
-    warm = random.permutation(kept[~chosen[item[kept]]])
-    _, one = np.unique(user[warm], return_index=True)
-    return {
-        "test": spare[first],
-        "validation": warm[one],
-        "train": np.setdiff1d(kept, warm[one]),
-    }
+    spared = (part[item[by_item]] > 0) & (place >= KEPT)
+    parts = {"train": by_item[~spared]}
+    spare = random.permutation(by_item[spared])
+    for name, number in (("test", 1), ("validation", 2)):
+        mine = spare[part[item[spare]] == number]
+        parts[name] = mine[np.unique(user[mine], return_index=True)[1]]
+    return parts
 
 
 def with_vectors(data: RetrievalData, vectors: np.ndarray, name: str = "look") -> RetrievalData:

@@ -28,8 +28,10 @@ class VBPR(BPR):
     Tables take plain gradient steps as in BPR; ``E``, ``beta`` and a network trained with the
     model, which every pair touches, take Adam's.
 
-    An item without training events has no ``g_i`` and ``b_i``: what is seen of it alone places it.
-    Without a visual feature in the data the model is BPR.
+    An item with fewer than ``own_from`` training events has no ``g_i`` and ``b_i``: what is seen of
+    it alone places it, as a new item should be. Where items with few events are old ones that few
+    want (as in the paper's sets), ``own_from=0`` lets them learn that from the drawn pairs. Without
+    a visual feature in the data the model is BPR with that same rule.
 
     Args:
         data: sizes, events and the items' features.
@@ -40,6 +42,7 @@ class VBPR(BPR):
         l2: on the vectors and biases of each example.
         l2_visual: on ``E`` and ``beta``, for each pair.
         visual_learning_rate: of Adam.
+        own_from: training events from which an item has ``g_i`` and ``b_i``; 0: every item.
         init: standard deviation of the first vectors and of ``E``.
         history_length, fold_in_steps: see ``MatrixFactorisation``.
 
@@ -55,17 +58,19 @@ class VBPR(BPR):
         visual: Sequence[str] | None = None,
         negatives: int = 1,
         l2: float = 0.01,
-        l2_visual: float = 0.0,
+        l2_visual: float = 0.001,
         visual_learning_rate: float = 0.001,
+        own_from: int = 1,
         init: float = 0.1,
         history_length: int = 50,
-        fold_in_steps: int = 20,
+        fold_in_steps: int = 40,
     ) -> None:
         looks = Looks(data, visual)
-        if min(dim, visual_dim) < 1 or l2_visual < 0 or visual_learning_rate <= 0:
+        if min(dim, visual_dim) < 1 or min(l2_visual, own_from) < 0 or visual_learning_rate <= 0:
             raise ValueError(
-                f"dim and visual_dim are from 1, l2_visual from 0, visual_learning_rate positive; "
-                f"got {dim}, {visual_dim}, {l2_visual}, {visual_learning_rate}"
+                f"dim and visual_dim are from 1, l2_visual and own_from from 0, "
+                f"visual_learning_rate positive; got {dim}, {visual_dim}, {l2_visual}, {own_from}, "
+                f"{visual_learning_rate}"
             )
         visual_dim = visual_dim if looks.width else 0
         super().__init__(data, dim + visual_dim, negatives, l2, init, history_length, fold_in_steps)
@@ -89,7 +94,9 @@ class VBPR(BPR):
         self.met = self.add_weight(
             name="met",
             shape=(rows, 1),
-            initializer=tf.keras.initializers.Constant((data.train.item_counts() > 0)[:, None]),
+            initializer=tf.keras.initializers.Constant(
+                (data.train.item_counts() >= own_from)[:, None]
+            ),
             trainable=False,
         )
 
@@ -150,6 +157,7 @@ class VBPR(BPR):
 
     def refresh(self) -> None:
         """Computes vectors and biases of the whole catalogue anew; rows added later stay."""
+        super().refresh()
         rows = self.n_items + 1
         found: list[tuple[tf.Tensor, tf.Tensor]] = []
         for start in range(0, rows, POOL_BLOCK):
@@ -171,7 +179,7 @@ class VBPR(BPR):
 
     def vocabulary_tables(self) -> dict[str, list[tf.Variable]]:
         return {
-            USER_ID: [self.users, self.user_bias],
+            USER_ID: [self.users, self.user_bias, self.user_known],
             ITEM_ID: [self.own_items, self.own_bias],
         }
 
