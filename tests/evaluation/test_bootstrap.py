@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.builders import random_data
+from tests.builders import random_data, retrieval_data
 from tests.evaluation.stub import Fixed
 from tfrec.evaluation import evaluate
 from tfrec.evaluation.bootstrap import compare, confidence_interval, sign_flip_p
@@ -79,6 +79,12 @@ def test_compare_refuses_different_questions() -> None:
         compare(a, b, "ndcg@5")
     with pytest.raises(KeyError, match="ndcg@7"):
         compare(a, a, "ndcg@7")
+    # The same users with as many items each, but others: no pair either.
+    one = retrieval_data([(1, 1), (2, 2)], test=[(1, 3), (2, 4)], n_items=6)
+    other = retrieval_data([(1, 1), (2, 2)], test=[(1, 5), (2, 6)], n_items=6)
+    found = [evaluate(Fixed.random(d), d, ks=(2,), progress=False) for d in (one, other)]
+    with pytest.raises(ValueError, match="same users and held-out items"):
+        compare(found[0], found[1], "recall@2")
 
 
 @pytest.mark.parametrize(

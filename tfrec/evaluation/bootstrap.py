@@ -129,10 +129,12 @@ def compare(
         KeyError: one of them did not measure the metric.
         ValueError: they tested different users or questions.
     """
-    if not np.array_equal(a.users, b.users) or not np.array_equal(a.relevant, b.relevant):
+    asked = [(each.users, each.relevant, each.held_item) for each in (a, b)]
+    if not all(np.array_equal(one, other) for one, other in zip(*asked, strict=True)):
         raise ValueError(
             f"a paired comparison needs the same users and held-out items; {a.name!r} has "
-            f"{len(a.users)} users, {b.name!r} {len(b.users)}; evaluate both on the same data"
+            f"{len(a.users)} users and {len(a.held_item)} items held out, {b.name!r} "
+            f"{len(b.users)} and {len(b.held_item)}; evaluate both on the same data, the same way"
         )
     for each in (a, b):
         each[metric]  # raises the error that names what was measured
