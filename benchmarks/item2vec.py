@@ -1,14 +1,15 @@
 """item2vec: do neighbours share the genre, and is the next purchase among them?
 
     python -m benchmarks.item2vec --seeds 5
-    python -m benchmarks.item2vec --only genres
+    python -m benchmarks.item2vec --only genres --resume
 
 ``ml-1m/genre-knn``: share of movies whose first genre is that of most of their 8 nearest neighbours
 (cosine), over all movies and over the rarest third, as in Barkan & Koenigstein 2016 (artists there:
 82% against 80% for SVD; rare ones 68 against 58). Vectors of all events; nothing is held out.
 ``<set>/last-out/full``: hit rate of the last event among 10 items of the whole catalogue, against
-PureSVD (rank by validation) and most popular. Exponent, window and match are chosen on the last but
-one event (seed 0). Results are written after every setting.
+PureSVD (rank by validation) and most popular. Exponent, window, match and epochs are chosen on the
+last but one event (seed 0). Results are written after every setting; ``--resume`` goes on with what
+the file holds.
 """
 
 from __future__ import annotations
@@ -37,12 +38,32 @@ from tfrec.training.workspace import Workspace, open_workspace
 SETS = ("ml-1m", "online_retail", "completejourney")
 NEIGHBOURS = 8
 DIM = 64
-TRAIN = TrainConfig(epochs=20, batch_size=1024, learning_rate=2e-3, patience=3)
+SUBSAMPLE = 1e-4
+TRAIN = TrainConfig(epochs=10, batch_size=1024, learning_rate=5e-3, patience=0)
+GENRE_EXPONENTS = (0.75, 0.0, -0.5)
 GRID = [
-    {"exponent": exponent, "window": window}
-    for exponent in (0.75, 0.25, -0.25, -0.5)
-    for window in (3, 10)
+    {"exponent": exponent, "window": window} for exponent in (0.75, 0.0, -0.5) for window in (3, 10)
 ]
+
+
+class ByBoth(tf.keras.callbacks.Callback):
+    """Validates one training under both ways of matching, epoch by epoch.
+
+    Attributes:
+        best: of each way, the highest NDCG@10 and its epoch.
+    """
+
+    def __init__(self, data: RetrievalData) -> None:
+        super().__init__()
+        self.best = {"context": (-1.0, 1), "similar": (-1.0, 1)}
+        self._data = data
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        for match, best in self.best.items():
+            self.model.match = match
+            self.model.refresh()
+            found = evaluate(self.model, self._data, "validation", (10,), progress=False)
+            self.best[match] = max(best, (found["ndcg@10"], epoch + 1), key=lambda b: b[0])
 
 
 def movies(folder: Path, work: Path) -> Workspace:
@@ -120,25 +141,71 @@ def pure_svd(data: RetrievalData, split: str, rank: int) -> Evaluation:
 
 def genres(results: Results, space: Workspace, seeds: int, epochs: int) -> None:
     """Genre consistency of SVD and item2vec, ids alone: attributes would hold the answer."""
+    protocol = "ml-1m/genre-knn"
     data = space.data.refit()
     data = replace(data, train=data.train.join(data.test))
     genre, counts = first_genres(space)[1:], data.train.item_counts()[1:]
-    train = TRAIN.model_copy(update={"epochs": epochs, "patience": 0})
 
     def keep(name: str, vectors: np.ndarray, seed: int, note: str) -> None:
         for metric, value in zip(
             ("consistency", "consistency_rare"), consistency(vectors, genre, counts), strict=True
         ):
-            results.add(name, metric, value, protocol="ml-1m/genre-knn", seed=seed, note=note)
+            results.add(name, metric, value, protocol=protocol, seed=seed, note=note)
         results.write()
 
+    def lacks(name: str, seed: int, note: str) -> bool:
+        found = results.value(name, "consistency_rare", protocol=protocol, seed=seed, note=note)
+        return found is None
+
     for seed in range(seeds):
-        keep("svd", svd_items(data, DIM, seed), seed, f"rank {DIM}")
-        for exponent in (0.75, -0.5):
-            own = train.model_copy(update={"seed": seed})
-            params = {"dim": DIM, "window": 10, "exponent": exponent, "match": "similar"}
-            model = fit_retrieval("item2vec", params, own, data).model
-            keep("item2vec", model.item_embedding().numpy(), seed, f"exponent {exponent}")
+        if lacks("svd", seed, f"rank {DIM}"):
+            keep("svd", svd_items(data, DIM, seed), seed, f"rank {DIM}")
+        for exponent in GENRE_EXPONENTS:
+            note = f"exponent {exponent}"
+            if not lacks("item2vec", seed, note):
+                continue
+            own = TRAIN.model_copy(update={"seed": seed, "epochs": epochs})
+            params = {"dim": DIM, "window": 10, "exponent": exponent, "subsample": SUBSAMPLE}
+            model = fit_retrieval("item2vec", {**params, "match": "similar"}, own, data).model
+            keep("item2vec", model.item_embedding().numpy(), seed, note)
+
+
+def told(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in setting.items())
+
+
+def tuned(
+    results: Results, protocol: str, data: RetrievalData, train: TrainConfig, quick: bool
+) -> tuple[dict[str, Any], int]:
+    """The best setting of the grid on validation, and its epochs."""
+    found: list[tuple[float, dict[str, Any], int]] = []
+    for setting in GRID[:1] if quick else GRID:
+        both: dict[str, dict[str, Any]] = {
+            match: {**setting, "match": match} for match in ("context", "similar")
+        }
+
+        def kept(metric: str, one: dict[str, Any]) -> float | None:
+            return results.value("item2vec", metric, protocol=protocol, seed=0, note=told(one))
+
+        if any(kept("validation_ndcg@10", one) is None for one in both.values()):
+            params = {"dim": DIM, "subsample": SUBSAMPLE, **both["context"]}
+            by_both = ByBoth(data)
+            without = replace(data, validation=data.validation.select(data.validation.user < 0))
+            fit_retrieval("item2vec", params, train, without, callbacks=[by_both])
+            for match, one in both.items():
+                for metric, number in zip(
+                    ("validation_ndcg@10", "best_epoch"), by_both.best[match], strict=True
+                ):
+                    results.add(
+                        "item2vec", metric, number, protocol=protocol, seed=0, note=told(one)
+                    )
+            results.write()
+        for one in both.values():
+            found.append(
+                (kept("validation_ndcg@10", one) or 0.0, one, int(kept("best_epoch", one) or 1))
+            )
+    _, setting, epochs = max(found, key=lambda f: f[0])
+    return setting, epochs
 
 
 def purchases(results: Results, name: str, data: RetrievalData, seeds: int, quick: bool) -> None:
@@ -150,47 +217,39 @@ def purchases(results: Results, name: str, data: RetrievalData, seeds: int, quic
             results.add(model, metric, found[metric], protocol=protocol, seed=seed, note=note)
         results.write()
 
-    popular = fit_retrieval("popular", {}, TRAIN, data.refit()).model
-    keep("popular", evaluate(popular, data, "test", (10,)), None, "")
-    ranks = (64,) if quick else (16, 32, 64, 128)
-    rank = max(ranks, key=lambda r: pure_svd(data, "validation", r)["ndcg@10"])
-    keep("pure_svd", pure_svd(data.refit(), "test", rank), None, f"rank {rank}")
-    train = TRAIN.model_copy(update={"epochs": 2} if quick else {})
-    best: tuple[float, dict[str, Any], int] = (-1.0, {}, 1)
-    for setting in GRID[:1] if quick else GRID:
-        for match in ("context", "similar"):
-            params = {"dim": DIM, **setting, "match": match}
-            fitted = fit_retrieval("item2vec", params, train, data, metric="ndcg@10")
-            value = fitted.best or 0.0
-            note = ", ".join(f"{k} {v}" for k, v in params.items() if k != "dim")
-            results.add(
-                "item2vec", "validation_ndcg@10", value, protocol=protocol, seed=0, note=note
-            )
-            results.write()
-            best = max(best, (value, params, max(fitted.best_epoch, 1)), key=lambda b: b[0])
-    _, params, epochs = best
-    note = "tuned: " + ", ".join(f"{k} {v}" for k, v in params.items() if k != "dim")
+    if results.value("popular", "ndcg@10", protocol=protocol) is None:
+        popular = fit_retrieval("popular", {}, TRAIN, data.refit()).model
+        keep("popular", evaluate(popular, data, "test", (10,)), None, "")
+        ranks = (64,) if quick else (16, 32, 64, 128)
+        rank = max(ranks, key=lambda r: pure_svd(data, "validation", r)["ndcg@10"])
+        keep("pure_svd", pure_svd(data.refit(), "test", rank), None, f"rank {rank}")
+    epochs = 2 if quick else TRAIN.epochs if name == "ml-1m" else 2 * TRAIN.epochs
+    train = TRAIN.model_copy(update={"epochs": epochs})
+    setting, epochs = tuned(results, protocol, data, train, quick)
+    note = f"tuned: {told(setting)}"
     for seed in range(seeds):
-        final = train.model_copy(update={"epochs": epochs, "patience": 0, "seed": seed})
-        model = fit_retrieval("item2vec", params, final, data.refit()).model
-        keep("item2vec", evaluate(model, data, "test", (10,)), seed, note)
+        if results.value("item2vec", "ndcg@10", protocol=protocol, seed=seed, note=note) is None:
+            final = train.model_copy(update={"epochs": epochs, "seed": seed})
+            params = {"dim": DIM, "subsample": SUBSAMPLE, **setting}
+            model = fit_retrieval("item2vec", params, final, data.refit()).model
+            keep("item2vec", evaluate(model, data, "test", (10,)), seed, note)
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--only", nargs="+", choices=["genres", *SETS], default=["genres", *SETS])
+    parser.add_argument("--resume", action="store_true", help="keep what the file holds")
     given = parser.parse_args()
     folder = shared_data()
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
         return
-    tf.config.threading.set_intra_op_parallelism_threads(2)
-    results = Results("item2vec", given.quick)
+    results = Results("item2vec", given.quick, given.resume)
     seeds = 1 if given.quick else given.seeds
     with tempfile.TemporaryDirectory() as work:
         space = movies(folder, Path(work)) if {"genres", "ml-1m"} & set(given.only) else None
         if "genres" in given.only and space is not None:
-            genres(results, space, seeds, epochs=1 if given.quick else 20)
+            genres(results, space, seeds, epochs=1 if given.quick else TRAIN.epochs)
         for name in SETS:
             if name not in given.only or (given.quick and name == "ml-1m"):
                 continue

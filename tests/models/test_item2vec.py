@@ -166,13 +166,16 @@ def test_fold_in_is_the_average_of_the_most_recent_items() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.75])
-def test_context_scores_come_to_the_share_of_what_follows(exponent: float) -> None:
+@pytest.mark.parametrize(("exponent", "subsample"), [(0.0, 0.0), (0.75, 0.1)])
+def test_context_scores_come_to_the_share_of_what_follows(
+    exponent: float, subsample: float
+) -> None:
     """Beside item 1 lies item 2 in 3 of 4 cases, else item 3; item 4 was never bought."""
     pairs = [(u, i) for u in range(1, 201) for i in (1, 2 if u % 4 else 3)]
     data = retrieval_data(pairs, n_users=200, n_items=4)
-    train = TRAIN.model_copy(update={"epochs": 12, "batch_size": 50})
+    train = TRAIN.model_copy(update={"epochs": 12 if not subsample else 24, "batch_size": 50})
     params = {"dim": 4, "window": 1, "negatives": 5, "exponent": exponent}
+    params["subsample"] = subsample
     model = fit_retrieval("item2vec", params, train, data).model
     scores = model.score_catalogue({HISTORY: tf.constant([[1]], tf.int64)}).numpy()[0]
     assert scores[1] - scores[2] == pytest.approx(np.log(3), abs=0.35)

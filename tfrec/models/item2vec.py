@@ -22,6 +22,7 @@ from tfrec.data.skip_gram import (
     CENTRE,
     CONTEXT,
     NEGATIVES,
+    keep_probability,
     negative_cumulative,
     skip_gram_dataset,
 )
@@ -53,7 +54,8 @@ class Item2Vec(Recommender):
         match: what is recommended: ``similar`` items (by cosine of the items' own vectors), or by
             ``context`` those that training holds likely beside the recent ones: the product of
             vectors is ``log p(c | i) / p_negative(c)`` up to a constant (Levy & Goldberg 2014), so
-            the log probability of being drawn as a negative is added back.
+            the log probability of being drawn as a negative is added back, and that of surviving
+            sub-sampling taken off.
         history_length: recent items that are averaged.
 
     Raises:
@@ -108,7 +110,10 @@ class Item2Vec(Recommender):
             name="contexts", shape=(data.n_items + 1, dim), initializer="zeros"
         )
         self._log_noise = tf.Variable(
-            log_noise(data, exponent), trainable=False, name="log_noise", dtype=tf.float32
+            log_noise(data, exponent, subsample),
+            trainable=False,
+            name="log_noise",
+            dtype=tf.float32,
         )
         self.index = tf.Variable(
             tf.zeros([data.n_items, dim]), trainable=False, name="index", shape=[None, dim]
@@ -253,15 +258,22 @@ class Item2Vec(Recommender):
         return scores if self.match == "similar" else scores + tf.gather(self._log_noise, rows)
 
 
-def log_noise(data: RetrievalData, exponent: float) -> np.ndarray:
-    """Log probability of each item to be drawn as a negative, float32 [n_items].
+def log_noise(data: RetrievalData, exponent: float, threshold: float = 0.0) -> np.ndarray:
+    """Log probability of each item to be drawn as a negative, less that of being kept.
+
+    Sub-sampling thins out frequent contexts by ``keep_probability``, which recommendations undo.
 
     Items that training never saw are never drawn and have no context vector; they stand ``UNSEEN``
     below the least likely item, behind all others.
+
+    Returns:
+        float32 [n_items].
     """
     if not len(data.train):
         return np.zeros(data.n_items, np.float32)
-    share = np.diff(negative_cumulative(data.train.item_counts()[1:], exponent), prepend=0.0)
+    counts = data.train.item_counts()[1:]
+    share = np.diff(negative_cumulative(counts, exponent), prepend=0.0)
+    share /= keep_probability(counts, threshold)
     least = share[share > 0].min()
     return np.where(share > 0, np.log(np.maximum(share, least)), np.log(least) - UNSEEN).astype(
         np.float32
