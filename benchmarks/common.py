@@ -49,13 +49,31 @@ class Results:
         script: name of the script without ``.py``; names the JSON file.
         quick: True where the run was the two-minute variant. Quick records go to
             ``<script>.quick.json`` so that they never replace the full run's.
+        resume: True to go on with the records that the file holds: a long script can be stopped and
+            started again, or run in parts.
     """
 
-    def __init__(self, script: str, quick: bool = False) -> None:
+    def __init__(self, script: str, quick: bool = False, resume: bool = False) -> None:
         self.script = script
         self.quick = quick
         self.records: list[dict[str, object]] = []
         self._machine = machine()
+        path = self._path()
+        if resume and path.exists():
+            self.records = json.loads(path.read_text())
+
+    def _path(self) -> Path:
+        return RESULTS_DIR / f"{self.script}{'.quick' if self.quick else ''}.json"
+
+    def value(
+        self, name: str, metric: str, *, protocol: str, seed: int | None = None, note: str = ""
+    ) -> float | None:
+        """A number kept so far; None where there is none. Arguments as of ``add``."""
+        wanted = (name, metric, protocol, seed, note)
+        for r in self.records:
+            if (r["name"], r["metric"], r["protocol"], r["seed"], r.get("note", "")) == wanted:
+                return float(r["value"])  # type: ignore[arg-type]
+        return None
 
     def add(
         self,
@@ -97,7 +115,7 @@ class Results:
     def write(self) -> Path:
         """Writes (replaces) this script's JSON file and returns its path."""
         RESULTS_DIR.mkdir(exist_ok=True)
-        path = RESULTS_DIR / f"{self.script}{'.quick' if self.quick else ''}.json"
+        path = self._path()
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.records, indent=1) + "\n")
         temporary.replace(path)

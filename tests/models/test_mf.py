@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.optimize
 import tensorflow as tf
 
 from tests.builders import random_data, retrieval_data
 from tests.models.behaviour import inputs
 from tfrec.config import TrainConfig
 from tfrec.models import registry
+from tfrec.models.fold_in import PRIOR
 from tfrec.models.pairs import NEGATIVES, pair_batches
-from tfrec.schema import ITEM_ID, USER_ID
+from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
 DATA = random_data(25, 14, 6.0, seed=2)
 
@@ -104,22 +106,45 @@ def test_known_and_unknown_users_in_one_batch() -> None:
     np.testing.assert_allclose(mixed[1], 0, atol=1e-6)  # a stranger without a history
 
 
-def test_fold_in_lowers_its_loss() -> None:
-    """Against a long plain gradient descent on the same loss."""
-    model = registry.build("mf_logistic", DATA, {"dim": 4, "init": 1.0, "fold_in_steps": 200})
-    history = [1, 5, 9]
-    found = model.fold_in(tf.constant([history], tf.int64)).numpy()[0]
-    liked, other = model.items.numpy()[history], model.items.numpy()[1:]
-
-    def loss(w: np.ndarray) -> float:
-        weight = model.negatives * 3 / 14
-        ridge = 0.5 * model.l2 * (1 + model.negatives) * 3 * w @ w
-        return np.logaddexp(0, -liked @ w).sum() + weight * np.logaddexp(0, other @ w).sum() + ridge
-
+def test_fold_in_comes_close_to_the_optimum() -> None:
+    """The same loss, bias and prior included, minimised by SciPy."""
+    model = registry.build("mf_logistic", DATA, {"dim": 4, "init": 1.0, "fold_in_steps": 80})
     random = np.random.default_rng(0)
-    assert loss(found) < loss(np.zeros(4))
-    for _ in range(50):
-        assert loss(found + random.normal(0, 0.2, 4)) > loss(found)
+    for table in (model.user_bias, model.item_bias):
+        table.assign(random.normal(0, 1, table.shape))
+    model.bias.assign(-0.7)
+    model.refresh()
+    users = np.concatenate([model.users, model.user_bias], axis=1)[model.user_known.numpy() > 0]
+    np.testing.assert_allclose(model.average, users.mean(axis=0), atol=1e-5)
+    history = [1, 5, 9]
+    found = model._folded(tf.constant([history], tf.int64)).numpy()[0]
+    np.testing.assert_array_equal(model.fold_in(tf.constant([history], tf.int64))[0], found[:4])
+    items = np.pad(model.items.numpy().astype(np.float64), [[0, 0], [0, 1]], constant_values=1.0)
+    offset = model.item_bias.numpy()[:, 0] - 0.7
+    other = np.setdiff1d(np.arange(1, model.n_items + 1), history)
+    factor, mean = (v.numpy().astype(np.float64) for v in (model.scatter, model.average))
+
+    def loss(v: np.ndarray) -> float:
+        logits = items @ v + offset
+        weight = model.negatives * 3 / len(other)
+        ridge = 0.5 * model.l2 * (1 + model.negatives) * 3 * v @ v
+        prior = 0.5 * PRIOR * (np.linalg.solve(factor, v - mean) ** 2).sum()
+        up = np.logaddexp(0, -logits[history]).sum()
+        return float(up + weight * np.logaddexp(0, logits[other]).sum() + ridge + prior)
+
+    best = scipy.optimize.minimize(loss, mean).fun
+    assert loss(found) <= best * 1.01 < loss(mean)
+
+
+def test_users_without_an_event_in_training_are_folded_in() -> None:
+    data = retrieval_data([(1, 1), (1, 2), (3, 3)], n_users=3, n_items=4)
+    model = registry.build("mf_logistic", data, {"dim": 3, "init": 1.0})
+    model.refresh()
+    told = {USER_ID: tf.constant([2, 4], tf.int64), HISTORY: tf.constant([[3], [3]], tf.int64)}
+    found = model.user_embedding(told).numpy()
+    np.testing.assert_allclose(found, np.tile(model.fold_in(told[HISTORY][:1]), (2, 1)), atol=1e-5)
+    without = model.user_embedding({USER_ID: told[USER_ID]}).numpy()
+    np.testing.assert_allclose(without, np.tile(model.users.numpy()[[1, 3]].mean(0), (2, 1)))
 
 
 def test_an_unknown_item_has_no_vector() -> None:
