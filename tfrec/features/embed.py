@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrec.features.image_cnn import ImageEncoder
 from tfrec.features.text_encoders import TextEncoder
+from tfrec.features.token_noise import hide_tokens
 from tfrec.schema import Feature
 
 
@@ -63,6 +64,9 @@ class _SilentAbsence(tf.keras.initializers.Initializer):
 def _projection(feature: Feature, stddev: float | None) -> tf.keras.initializers.Initializer:
     """First values of a feature's projection."""
     first: tf.keras.initializers.Initializer = tf.keras.initializers.GlorotUniform()
+    if feature.kind == "text":
+        # Words that begin far from each other stay so: a search finds what holds them at once.
+        first = tf.keras.initializers.Orthogonal()
     if stddev is not None:
         first = tf.keras.initializers.RandomNormal(stddev=stddev)
     return _SilentAbsence(first) if feature.kind == "numeric" else first
@@ -95,6 +99,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             takes all of the vocabulary.
         projection_stddev: of the projections' first values; None is Glorot's uniform.
         shared: another side, built before this one, whose texts this side's features may share.
+        token_dropout: share of the tokens of each text that are left out in training, so that no
+            text is known by one of its words alone.
     """
 
     def __init__(
@@ -106,12 +112,13 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         trained: np.ndarray | None = None,
         projection_stddev: float | None = None,
         shared: FeatureEmbedding | None = None,
+        token_dropout: float = 0.0,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.features = tuple(features)
         self.dim = dim
-        self.id_dropout = id_dropout
+        self.id_dropout, self.token_dropout = id_dropout, token_dropout
         self._trained, self._stddev = trained, projection_stddev
         self._size = dict(sizes)
         self._tables: dict[str, tf.Variable] = {}
@@ -207,6 +214,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             return vectors * known[..., tf.newaxis]
         if feature.kind == "text":
             owner, name = self._owner(feature), self._kept_as(feature)
+            if training and self.token_dropout:
+                values = hide_tokens(values, self.token_dropout)
             return owner._projections[name](owner._texts[name](values))
         if feature.is_lookup:
             vectors = tf.gather(self._tables[feature.name], values)

@@ -100,10 +100,13 @@ class TextEncoder(tf.keras.layers.Layer):
     def _encode(self, tokens: tf.Tensor) -> tf.Tensor:
         """[text, n] to [text, width]; every text has a token."""
         present = tokens > 0
+        if self.kind == "mean":
+            # Neither the [text, n, dim] vectors nor their gradients are ever formed.
+            at = tf.where(present)
+            words = tf.gather_nd(tokens, at)
+            return tf.sparse.segment_mean(self.table, words, at[:, 0], sparse_gradient=True)
         weight = tf.cast(present, tf.float32)[:, :, tf.newaxis]
         vectors = tf.gather(self.table, tokens) * weight
-        if self.kind == "mean":
-            return tf.reduce_sum(vectors, axis=1) / tf.reduce_sum(weight, axis=1)
         if self.kind == "gru":
             last = tf.reduce_sum(tf.cast(present, tf.int32), axis=1) - 1
             return tf.gather(self._gru(vectors), last, batch_dims=1)

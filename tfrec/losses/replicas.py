@@ -23,3 +23,16 @@ def global_concat(value: tf.Tensor) -> tf.Tensor:
     if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_gather(tf.stop_gradient(value), axis=0)
+
+
+def replica_count() -> int:
+    """How many replicas train together; 1 outside a replica context."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def replica_number() -> tf.Tensor:
+    """Number of this replica among them, int32 [], from 0; 0 outside a replica context."""
+    context = tf.distribute.get_replica_context()
+    number = 0 if context is None else context.replica_id_in_sync_group
+    return tf.cast(number, tf.int32)

@@ -63,6 +63,8 @@ class HistoryEncoder(tf.keras.layers.Layer):
         layers: blocks of ``attention`` or ``gru``.
         heads: of ``attention``.
         dropout: on the inputs and inside the blocks.
+        unit: states begin with a length of about 1, not ``sqrt(dim)``: on a level with what is
+            added to them. A query would else be drowned by the history until training lifts it.
 
     Raises:
         ValueError: an unknown kind.
@@ -75,6 +77,7 @@ class HistoryEncoder(tf.keras.layers.Layer):
         layers: int = 1,
         heads: int = 2,
         dropout: float = 0.2,
+        unit: bool = False,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,15 +85,18 @@ class HistoryEncoder(tf.keras.layers.Layer):
             raise ValueError(
                 f"history_encoder is attention, gru, mean or none; got {kind!r}; mend params"
             )
-        self.kind, self.length = kind, length
+        self.kind, self.length, self.unit = kind, length, unit
         self._count, self._heads, self._dropout = layers, heads, dropout
         self._blocks: list[tf.keras.layers.Layer] = []
 
     def build(self, input_shape: tf.TensorShape) -> None:
         dim = int(input_shape[-1])
-        self._start = self.add_weight(
-            name="start", shape=[dim], initializer=tf.keras.initializers.RandomNormal(stddev=0.1)
+        size = dim**-0.5 if self.unit else 1.0
+        # Before a normalisation its length says nothing; without one it is added as it is.
+        first = tf.keras.initializers.RandomNormal(
+            stddev=0.1 * (size if self.kind == "none" else 1.0)
         )
+        self._start = self.add_weight(name="start", shape=[dim], initializer=first)
         self._drop = tf.keras.layers.Dropout(self._dropout)
         if self.kind == "attention":
             self._blocks = [
@@ -103,7 +109,9 @@ class HistoryEncoder(tf.keras.layers.Layer):
                 for i in range(self._count)
             ]
         if self.kind != "none":
-            self._norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+            self._norm = tf.keras.layers.LayerNormalization(
+                epsilon=1e-6, gamma_initializer=tf.keras.initializers.Constant(size)
+            )
         super().build(input_shape)
 
     def call(self, items: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:

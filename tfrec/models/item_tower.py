@@ -42,6 +42,7 @@ class ItemTower(tf.keras.layers.Layer):
 
     Args:
         trained: bool [n_items + 1], items with training events; the others have no id vector.
+        token_dropout: share of the tokens of each text that are left out in training.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ItemTower(tf.keras.layers.Layer):
         dropout: float,
         id_dropout: float,
         trained: np.ndarray,
+        token_dropout: float = 0.0,
     ) -> None:
         super().__init__(name="item_tower")
         images = image_features(features)
@@ -82,7 +84,13 @@ class ItemTower(tf.keras.layers.Layer):
         self.features = tuple(features)
         self._trained_rows = len(trained)
         self.embed = FeatureEmbedding(
-            features, sizes, dim, id_dropout, trained, name="item_features"
+            features,
+            sizes,
+            dim,
+            id_dropout,
+            trained,
+            token_dropout=token_dropout,
+            name="item_features",
         )
         self._hidden = Residual(hidden, dropout, name="item_hidden")
 

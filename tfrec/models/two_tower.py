@@ -22,7 +22,7 @@ from tfrec.data.sequences import TARGET, TARGET_WEIGHT, sequence_dataset
 from tfrec.features.embed import FeatureEmbedding
 from tfrec.features.encode import recent
 from tfrec.losses.optimizers import LazyAdam
-from tfrec.losses.replicas import global_sum
+from tfrec.losses.replicas import global_sum, replica_count, replica_number
 from tfrec.losses.sampled_softmax import (
     batch_candidates,
     dot_softmax,
@@ -34,6 +34,7 @@ from tfrec.losses.sampled_softmax import (
 from tfrec.models.base import Recommender, Users
 from tfrec.models.history import HistoryEncoder, last_state
 from tfrec.models.item_tower import ItemTower, Residual, missing
+from tfrec.models.own_text import asked_texts, own_queries
 from tfrec.schema import HISTORY
 
 REFRESH_BLOCK = 8192  # items embedded at a time when the index is brought up to date
@@ -52,6 +53,10 @@ class TwoTower(Recommender, tfrs.Model):
         id_dropout: share of rows whose user or item id is hidden in training.
         context_dropout: share of training events whose context (the query) is hidden, so that the
             model answers well with it and without it.
+        token_dropout: share of the tokens of each text, query or item, left out in training.
+        own_queries: items drawn evenly each step that are asked by a part of their own text, beside
+            the events (``tfrec.models.own_text``); they are negatives of all others too.
+        own_weight: weight of their mean loss beside that of the events.
         user_hidden, item_hidden: widths of residual hidden layers of each tower.
         temperature: divides the cosine.
         logq: whether the logQ correction is on.
@@ -73,6 +78,9 @@ class TwoTower(Recommender, tfrs.Model):
         dropout: float = 0.2,
         id_dropout: float = 0.0,
         context_dropout: float = 0.0,
+        token_dropout: float = 0.0,
+        own_queries: int = 0,
+        own_weight: float = 1.0,
         user_hidden: Sequence[int] = (),
         item_hidden: Sequence[int] = (),
         temperature: float = 0.07,
@@ -87,6 +95,19 @@ class TwoTower(Recommender, tfrs.Model):
             raise ValueError(f"temperature is above 0; got {temperature}")
         if not 0 <= context_dropout < 1:
             raise ValueError(f"context_dropout is a share below 1; got {context_dropout}")
+        if not 0 <= token_dropout < 1:
+            raise ValueError(f"token_dropout is a share below 1; got {token_dropout}")
+        if own_queries < 0 or own_weight <= 0:
+            raise ValueError(
+                f"own_queries is from 0 and own_weight above 0; got {own_queries}, {own_weight}"
+            )
+        self._asked = asked_texts(data.features)
+        if own_queries and not self._asked:
+            raise ValueError(
+                "own_queries ask an item by its text; give a context feature of kind 'text' that "
+                "shares one of the items', as {name: query, role: context, kind: text, "
+                "shares: title}"
+            )
         if not use_item_id and not data.features.of("item", ids=False):
             raise ValueError("without use_item_id items need a feature; list one with role 'item'")
         self.context_dropout = context_dropout
@@ -96,6 +117,7 @@ class TwoTower(Recommender, tfrs.Model):
         self.temperature = temperature
         self.logq, self.uniform_negatives = logq, uniform_negatives
         self.hard_negatives = hard_negatives
+        self.own_queries, self.own_weight = own_queries, own_weight
         features = data.features
         user_features = features.of("user", ids=use_user_id)
         self.item_tower = ItemTower(
@@ -107,10 +129,17 @@ class TwoTower(Recommender, tfrs.Model):
             dropout,
             id_dropout,
             data.train.item_counts() > 0,
+            token_dropout,
         )
         self.content = len(features.of("item", ids=False)) > 0
         self._history = HistoryEncoder(
-            history_encoder, history_length, layers, heads, dropout, name="history"
+            history_encoder,
+            history_length,
+            layers,
+            heads,
+            dropout,
+            unit=any(f.kind == "text" for f in features.of("context")),
+            name="history",
         )
         self._user = (
             FeatureEmbedding(
@@ -120,6 +149,7 @@ class TwoTower(Recommender, tfrs.Model):
                 id_dropout,
                 data.train.user_counts() > 0,
                 shared=self.item_tower.embed,
+                token_dropout=token_dropout,
                 name="user_features",
             )
             if user_features
@@ -132,6 +162,7 @@ class TwoTower(Recommender, tfrs.Model):
                 data.sizes,
                 dim,
                 shared=self.item_tower.embed,
+                token_dropout=token_dropout,
                 name="context_features",
             )
             if context
@@ -157,13 +188,16 @@ class TwoTower(Recommender, tfrs.Model):
         shape = tf.concat([tf.shape(history), [self.dim]], axis=0)
         return self._history(tf.reshape(vectors, shape), present, training=training), present
 
-    def _user_vectors(self, states: tf.Tensor, users: Users, training: bool) -> tf.Tensor:
+    def _user_vectors(
+        self, states: tf.Tensor, users: Users, training: bool, hide_context: float = 0.0
+    ) -> tf.Tensor:
         """Unit vectors from states [batch, H + 1, dim] (or [batch, dim] at serving).
 
         What the user is, what they had and what they ask now add up: without a query the sum is
         that of a plain recommendation, without a known user that of a plain search.
 
-        A feature that ``users`` lacks counts as missing for every row.
+        A feature that ``users`` lacks counts as missing for every row; ``hide_context`` is the
+        share of rows that are asked nothing.
         """
         batch = tf.shape(states)[0]
         for layer in (self._user, self._context):
@@ -175,9 +209,9 @@ class TwoTower(Recommender, tfrs.Model):
             states += attributes if states.shape.rank == 2 else attributes[:, tf.newaxis]
         if self._context is not None:
             asked = self._context(users, training=training)
-            if training and self.context_dropout:
+            if hide_context:
                 # Nothing asked is the zero vector: no encoder of a context feature has a bias.
-                keep = tf.random.uniform(tf.shape(states)[:-1]) >= self.context_dropout
+                keep = tf.random.uniform(tf.shape(states)[:-1]) >= hide_context
                 asked *= tf.cast(keep, tf.float32)[..., tf.newaxis]
             states += asked
         return tf.math.l2_normalize(self._hidden(states, training=training), axis=-1)
@@ -269,26 +303,49 @@ class TwoTower(Recommender, tfrs.Model):
         seed = tf.stack(
             [tf.cast(self._seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)]
         )
-        candidates = batch_candidates(target, self.uniform_negatives, self.n_items, seed)
-        states, _ = self._history_states(batch[HISTORY], training)
-        users = self._user_vectors(states, batch, training)
         rows = tf.where(weight > 0)[:, 0]
+        items, weight = tf.gather(target, rows), tf.gather(weight, rows)
+        states, _ = self._history_states(batch[HISTORY], training)
+        hidden = self.context_dropout if training else 0.0
+        users = self._user_vectors(states, batch, training, hidden)
         users = tf.gather(tf.reshape(users, [-1, self.dim]), rows)
+        if self.own_queries:
+            own, askers, known = self._asked_by_text(seed, training)
+            share = known / tf.maximum(global_sum(tf.reduce_sum(known)), 1.0)
+            weight = tf.concat([weight, self.own_weight * everyone * share], axis=0)
+            items, users = tf.concat([items, own], axis=0), tf.concat([users, askers], axis=0)
+            target = tf.concat([target, own], axis=0)
+        candidates = batch_candidates(target, self.uniform_negatives, self.n_items, seed)
         vectors = self.item_tower(candidates, training=training)
         log_q = None
         if self.logq:
-            log_q = inclusion_log_q(
-                self._log_miss, candidates, everyone, self.uniform_negatives, self.n_items
-            )
+            drawn = self.uniform_negatives + self.own_queries * replica_count()
+            log_q = inclusion_log_q(self._log_miss, candidates, everyone, drawn, self.n_items)
         users, vectors = with_correction(users, vectors, self.temperature, log_q)
-        items = tf.gather(target, rows)
         if self.hard_negatives:
             logits = tf.matmul(users, vectors, transpose_b=True)
             losses = sampled_softmax(logits, items, candidates, hard_negatives=self.hard_negatives)
         else:
             losses = dot_softmax(users, vectors, own_columns(items, candidates))
-        total = tf.reduce_sum(losses * tf.gather(weight, rows))
+        total = tf.reduce_sum(losses * weight)
         return total / everyone, total / tf.maximum(mine, 1.0)
+
+    def _asked_by_text(
+        self, seed: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Items drawn for this replica, and what nobody in particular asks to find them.
+
+        Returns:
+            items int64 [own], user vectors float32 [own, dim], and float32 [own], 0 where the item
+            has no text to be asked by.
+        """
+        mine = tf.random.experimental.stateless_fold_in(seed, 1 + replica_number())
+        own = tf.random.stateless_uniform([self.own_queries], mine, 1, self.n_items + 1, tf.int64)
+        queries = own_queries(self._asked, self.item_tower.catalogue, own)
+        known = tf.reduce_any([tf.reduce_any(q > 0, axis=1) for q in queries.values()], axis=0)
+        states, present = self._history_states(tf.zeros([1, 1], tf.int64), training)
+        states = tf.repeat(last_state(states, present), self.own_queries, axis=0)
+        return own, self._user_vectors(states, queries, training), tf.cast(known, tf.float32)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The loss of a batch as TensorFlow Recommenders asks for it, float32 []."""
