@@ -58,7 +58,28 @@ def test_hidden_layer_shares_weights_of_lower_ratings() -> None:
     w, c = model["in"].numpy(), model["c0"].numpy()
     code = np.array([[3, 0, 2]], np.int32)
     by_hand = np.tanh(c + w[0, 0] + w[0, 1] + w[0, 2] + w[2, 0] + w[2, 1])
-    np.testing.assert_allclose(model.encode(tf.constant(code))[0], by_hand, atol=1e-6)
+    np.testing.assert_allclose(model.coded(tf.constant(code))[0], by_hand, atol=1e-6)
+
+
+def test_row_odds_by_hand() -> None:
+    """Three ratings of a row against five of all: what is given alone."""
+    model = tiny(hidden=[4])
+    code = np.array([[3, 0, 3], [0, 0, 0]], np.int32)
+    shares = (np.array([0.0, 0.0, 2.0]) + 5 * model.shares) / 7
+    found = model.row_odds(tf.constant(code)).numpy()
+    np.testing.assert_allclose(found[0], np.log(shares / model.shares), atol=1e-5)
+    np.testing.assert_allclose(found[1], 0, atol=1e-6)
+
+
+def test_catalogue_and_training_score_alike() -> None:
+    """``output`` and ``encode``, which answer, against ``_scores``, which trains."""
+    model = tiny(hidden=[4], factors=2)
+    code = tf.constant(np.array([[3, 0, 2], [1, 2, 0]], np.int32))
+    weights, biases = model.output()
+    raw = tf.einsum("bd,nkd->bnk", model.encode(code), weights) + biases
+    at = np.array([[0, 1], [1, 2], [1, 0]])
+    expected = tf.gather_nd(tf.cumsum(raw, axis=-1), at)
+    np.testing.assert_allclose(model._scores(code, tf.constant(at)), expected, atol=1e-5)
 
 
 def test_ordinal_cost_by_hand() -> None:
@@ -95,6 +116,25 @@ def test_objective_is_the_mean_cost_over_random_orders() -> None:
     assert sampled == pytest.approx(exact, rel=0.02)
 
 
+def test_least_given_asks_few_and_weighs_them_alike() -> None:
+    """With a chance of at least 0.8, 0.9 on average, a tenth is asked; weighed by ten."""
+    model = tiny(hidden=[4], ordinal=0.0, l2=0.0, least_given=0.8)
+    row = np.array([[2, 3, 1]], np.int32)
+    rows = tf.constant(np.repeat(row, 60_000, axis=0))
+    tf.random.set_seed(0)
+    sampled = float(model.objective(rows)[0]) * ITEMS
+    chances = np.linspace(0.8, 1.0, 1001)
+    exact = 0.0
+    for given in itertools.product([False, True], repeat=ITEMS):
+        share = np.mean(np.prod([chances if g else 1 - chances for g in given], axis=0))
+        shown = tf.constant(np.where(given, row, 0).astype(np.int32))
+        for column in np.flatnonzero(~np.array(given)):
+            at = tf.constant([[0, column]], tf.int64)
+            logs = tf.nn.log_softmax(model._scores(shown, at)).numpy()[0]
+            exact -= 10 * share * logs[row[0, column] - 1]
+    assert sampled == pytest.approx(exact, rel=0.03)
+
+
 def test_averages_answer_and_forget_the_start() -> None:
     data = rated_data(20, 10)
     model = CFNADE(data, "user", [4], polyak=0.5)
@@ -114,5 +154,7 @@ def test_bad_parameters_are_refused() -> None:
     data = rated_data(10, 5)
     with pytest.raises(ValueError, match="ordinal a share"):
         CFNADE(data, ordinal=2.0)
+    with pytest.raises(ValueError, match="least_given is a chance"):
+        CFNADE(data, least_given=1.0)
     with pytest.raises(ValueError, match="layer sizes from 1"):
         CFNADE(data, hidden=[])

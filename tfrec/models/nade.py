@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.models.autorec import ACTIVATIONS
+from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Side
 from tfrec.models.row_model import RowModel, Schedule
-from tfrec.models.row_products import Products, thermometer_marks
+from tfrec.models.row_products import Products, level_marks, thermometer_marks
 
 INIT = 0.01
 
@@ -23,6 +24,10 @@ class CFNADE(RowModel):
     are ``s^k_i = sum_{l <= k} (b^l_i + V^l_i . h)``: a rating shares the weights of all lower ones
     (equations 12, 13). Deeper nets add layers on ``h`` (section 5). The *factored* version has
     ``W^k_i = P^k_i A`` and ``V^k_i = Q^k_i B`` of rank ``factors`` (section 3.4).
+
+    Beside the paper: the shares of the levels among the ratings given, drawn towards those of all,
+    are added to the scores as log odds. They are a row's own bias, an item's quality say, that the
+    shared weights would otherwise have to spell out; of what is given alone, so p stays as above.
 
     Training draws a random split of each row instead of an order: rated columns are given with
     one chance for the row, itself uniform in [0, 1], so that the number given is uniform in 0..D
@@ -38,6 +43,10 @@ class CFNADE(RowModel):
         activation: g.
         factors: rank of the factored version; None leaves the weights whole.
         ordinal: share w of the ordinal cost.
+        least_given: lowest chance of a rating to be given in training. 0 is the paper's: places in
+            the order are uniform. Answers are given all that is known of a row; with 0.5, say,
+            training asks for them with much given, and all asked weigh alike: the cost is no longer
+            an estimate of the likelihood over all orders, but one of the ratings missing.
         l2: of the weights, against the cost of one rating.
         history_length: see ``RowModel``.
         polyak: decay of the averaged weights that answer.
@@ -55,7 +64,8 @@ class CFNADE(RowModel):
         activation: str = "tanh",
         factors: int | None = None,
         ordinal: float = 1.0,
-        l2: float = 1e-5,
+        least_given: float = 0.0,
+        l2: float = 3e-4,
         history_length: int | None = None,
         polyak: float | None = 0.995,
         products: Products = "auto",
@@ -72,10 +82,15 @@ class CFNADE(RowModel):
                 f"activation is one of {sorted(ACTIVATIONS)}, ordinal a share in [0, 1], l2 from "
                 f"0; got {activation!r}, {ordinal} and {l2}"
             )
+        if not 0 <= least_given < 1:
+            raise ValueError(f"least_given is a chance in [0, 1), as 0.5; got {least_given}")
+        self.least_given = least_given
         self.factors, self.ordinal, self.l2 = factors, ordinal, l2
         self.act, self.depth = ACTIVATIONS[activation], len(hidden)
         random = np.random.default_rng(0)
         n, levels = self.n_columns, self.n_levels
+        counts = np.bincount(self.scale.codes(data.train.weight), minlength=levels + 1)[1:] + 1.0
+        self.shares = (counts / counts.sum()).astype(np.float32)
         ends = {"in": hidden[0], "out": hidden[-1]}
         for side, size in ends.items():
             rank = factors or size
@@ -91,8 +106,14 @@ class CFNADE(RowModel):
         self.weight("out_bias", np.diff(self.column_logits, axis=1, prepend=0.0))
         self.ready()
 
-    def encode(self, code: tf.Tensor) -> tf.Tensor:
-        # Unit k of a column is on from rating k upwards: so ratings share weights.
+    def row_odds(self, code: tf.Tensor) -> tf.Tensor:
+        """Log of each level's share in the row over its share in all, float32 [batch, L]."""
+        counts = tf.reduce_sum(tf.gather(level_marks(self.n_levels), code), axis=1)
+        counts += SHRINK * self.shares
+        return tf.math.log(counts / tf.reduce_sum(counts, axis=1, keepdims=True) / self.shares)
+
+    def coded(self, code: tf.Tensor) -> tf.Tensor:
+        """The last hidden layer, float32 [batch, hidden[-1]]."""
         total = self.rows_in(code, thermometer_marks(self.n_levels), self["in"])
         if self.factors is not None:
             total = tf.matmul(total, self["in_mix"])
@@ -101,11 +122,17 @@ class CFNADE(RowModel):
             hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"c{i}"])
         return hidden
 
+    def encode(self, code: tf.Tensor) -> tf.Tensor:
+        return tf.concat([self.coded(code), self.row_odds(code)], axis=1)
+
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         weights = self["out"]
         if self.factors is not None:
             weights = tf.einsum("nkr,rd->nkd", weights, self["out_mix"])
-        return weights, self["out_bias"]
+        # The odds pass through: cumulated over levels these weights are the identity.
+        through = np.eye(self.n_levels) - np.eye(self.n_levels, k=-1)
+        through = np.broadcast_to(through, (self.n_columns, self.n_levels, self.n_levels))
+        return tf.concat([weights, tf.constant(through, tf.float32)], axis=2), self["out_bias"]
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
         return super().link(tf.cumsum(scores, axis=-1))
@@ -113,12 +140,14 @@ class CFNADE(RowModel):
     def slope(self, weights: tf.Tensor, biases: tf.Tensor) -> tf.Tensor:
         return super().slope(tf.cumsum(weights, axis=1), tf.cumsum(biases, axis=1))
 
-    def _scores(self, hidden: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-        """Cumulated scores s of the columns at int64 [pair, 2]: float32 [pair, L]."""
+    def _scores(self, code: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+        """Cumulated scores s of the columns at int64 [pair, 2], codes given: float32 [pair, L]."""
+        hidden, odds = self.coded(code), self.row_odds(code)
         if self.factors is not None:
             hidden = tf.matmul(hidden, self["out_mix"], transpose_b=True)
         raw = self.rows_out(hidden, self["out"], at)
-        return tf.cumsum(raw + tf.gather(self["out_bias"], at[:, 1]), axis=1)
+        scores = tf.cumsum(raw + tf.gather(self["out_bias"], at[:, 1]), axis=1)
+        return scores + tf.gather(odds, at[:, 0])
 
     def cost(self, scores: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
         """Cost of each rating, float32 [pair], of scores s [pair, L] and codes int32 [pair]."""
@@ -137,16 +166,19 @@ class CFNADE(RowModel):
     def objective(self, code: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         rows = tf.shape(code)[0]
         rated = code > 0
-        chance = tf.random.uniform([rows, 1])
+        chance = tf.random.uniform([rows, 1], self.least_given, 1.0)
         given = rated & (tf.random.uniform(tf.shape(code)) < chance)
         asked = rated & ~given
         d = tf.reduce_sum(tf.cast(rated, tf.float32), axis=1)
         left = tf.reduce_sum(tf.cast(asked, tf.float32), axis=1)
         at = tf.where(asked)
-        scores = self._scores(self.encode(tf.where(given, code, 0)), at)
+        scores = self._scores(tf.where(given, code, 0), at)
         actual = tf.gather_nd(code, at)
         cost = self.cost(scores, actual)
-        weight = tf.gather(d / tf.maximum(left, 1.0), at[:, 0])
+        if self.least_given:
+            weight = tf.fill(tf.shape(cost), 2.0 / (1.0 - self.least_given))  # one over those asked
+        else:
+            weight = tf.gather(d / tf.maximum(left, 1.0), at[:, 0])
         loss = self.per_rating(tf.reduce_sum(weight * cost), tf.reduce_sum(d))
         decayed = [w for n, w in self._weights.items() if n[0] != "c" and n != "out_bias"]
         penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
@@ -171,11 +203,11 @@ class CFNADE(RowModel):
         rank = tf.argsort(tf.cast(order, tf.int32))  # place of each column in the order
         total = tf.zeros([tf.shape(code)[0]])
         for t in range(self.n_columns):
-            hidden = self.encode(tf.where(rank[tf.newaxis, :] < t, code, 0))
+            given = tf.where(rank[tf.newaxis, :] < t, code, 0)
             mine = code[:, order[t]]
             column = tf.fill([tf.shape(code)[0]], tf.cast(order[t], tf.int64))
             at = tf.stack([tf.range(tf.shape(code, tf.int64)[0]), column], axis=1)
-            chances = tf.nn.log_softmax(self._scores(hidden, at))
+            chances = tf.nn.log_softmax(self._scores(given, at))
             picked = tf.gather(chances, tf.maximum(mine - 1, 0), batch_dims=1)
             total += tf.where(mine > 0, picked, 0.0)
         return total
