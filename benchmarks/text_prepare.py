@@ -144,8 +144,11 @@ def main() -> None:
         sys.stdout.flush()
         # Beam and Transform leave objects on which the interpreter's last collection crashes.
         os._exit(0)
-    given = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--items", type=int, help="how many; 5,000 for --quick, else 200,000")
+    given = parser.parse_args()
     items, times = (5_000, 1) if given.quick else (200_000, given.seeds)
+    items = given.items or items
     results = Results("text_prepare", given.quick)
     table = catalogue(items)
     protocol = f"synthetic/{items} items"
