@@ -65,9 +65,9 @@ def test_row_odds_by_hand() -> None:
     """Three ratings of a row against five of all: what is given alone."""
     model = tiny(hidden=[4])
     code = np.array([[3, 0, 3], [0, 0, 0]], np.int32)
-    shares = (np.array([0.0, 0.0, 2.0]) + 5 * model.shares) / 7
+    shares = (np.array([0.0, 0.0, 2.0]) + 5 * model.row_odds.shares) / 7
     found = model.row_odds(tf.constant(code)).numpy()
-    np.testing.assert_allclose(found[0], np.log(shares / model.shares), atol=1e-5)
+    np.testing.assert_allclose(found[0], np.log(shares / model.row_odds.shares), atol=1e-5)
     np.testing.assert_allclose(found[1], 0, atol=1e-6)
 
 

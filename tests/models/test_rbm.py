@@ -47,27 +47,34 @@ def states(rated: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-VARIANTS: list[dict[str, object]] = [{}, {"conditional": True}, {"factors": 1}]
+VARIANTS: list[dict[str, object]] = [
+    {},
+    {"conditional": True},
+    {"factors": 1},
+    {"row_odds": True, "factors": 1},
+]
+IDS = ["plain", "conditional", "factored", "row odds"]
 
 
-@pytest.mark.parametrize("params", VARIANTS, ids=["plain", "conditional", "factored"])
+@pytest.mark.parametrize("params", VARIANTS, ids=IDS)
 def test_free_energy_sums_the_hidden_units_out(tiny: RetrievalData, params: dict) -> None:  # type: ignore[type-arg]
     """-log sum_h exp(-E(v, h)), by listing h and writing the energy out term by term."""
     model = machine(tiny, **params)
-    w, b = (x.numpy() for x in model.output())
+    w, b = (x.numpy()[..., :HIDDEN] if i == 0 else x.numpy() for i, x in enumerate(model.output()))
     c = model["hidden"].numpy()
     d = model["rated"].numpy() if "conditional" in params else np.zeros((ITEMS, HIDDEN))
     for v in states((0, 2)):
+        own = np.zeros(LEVELS) if model.odds is None else model.odds(v[None]).numpy()[0]
         total = 0.0
         for h in itertools.product((0, 1), repeat=HIDDEN):
             energy = -float(np.dot(h, c))
             for i in (0, 2):
-                energy -= b[i, v[i] - 1] + np.dot(w[i, v[i] - 1] + d[i], h)
+                energy -= b[i, v[i] - 1] + own[v[i] - 1] + np.dot(w[i, v[i] - 1] + d[i], h)
             total += np.exp(-energy)
         assert float(model.free_energy(v[None])[0]) == pytest.approx(-np.log(total), abs=1e-4)
 
 
-@pytest.mark.parametrize("params", VARIANTS, ids=["plain", "conditional", "factored"])
+@pytest.mark.parametrize("params", VARIANTS, ids=IDS)
 def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dict) -> None:  # type: ignore[type-arg]
     """Contrastive divergence with a long chain against the exact gradient by enumeration.
 
@@ -77,8 +84,15 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
     every = tf.constant(states((0, 2)))
     row = tf.constant([[2, 0, 3]])
     weights = list(model._weights.values())
+
+    def energy(states: tf.Tensor) -> tf.Tensor:
+        """Under the biases of ``row``, which its states share."""
+        if model.odds is None:
+            return model.free_energy(states)
+        return model.free_energy(states, tf.repeat(model.odds(row), len(states), axis=0))
+
     with tf.GradientTape() as tape:
-        log_z = tf.reduce_logsumexp(-model.free_energy(every))
+        log_z = tf.reduce_logsumexp(-energy(every))
         minus_log_likelihood = model.free_energy(row)[0] + log_z
     exact = tape.gradient(minus_log_likelihood, weights)
     tf.random.set_seed(0)
@@ -86,7 +100,7 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
     sampled = model.gibbs(tf.tile(row, [chains, 1]), 30)
     assert not sampled.numpy()[:, 1].any()
     with tf.GradientTape() as tape:
-        gap = model.free_energy(row)[0] - tf.reduce_mean(model.free_energy(sampled))
+        gap = model.free_energy(row)[0] - tf.reduce_mean(energy(sampled))
     estimated = tape.gradient(gap, weights)
     sizes = []
     for name, first, second in zip(model._weights, exact, estimated, strict=True):

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.models.autorec import ACTIVATIONS
-from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Side
 from tfrec.models.row_model import RowModel, Schedule
-from tfrec.models.row_products import Products, level_marks, thermometer_marks
+from tfrec.models.row_odds import RowOdds
+from tfrec.models.row_products import Products, thermometer_marks
 
 INIT = 0.01
 
@@ -89,8 +89,7 @@ class CFNADE(RowModel):
         self.act, self.depth = ACTIVATIONS[activation], len(hidden)
         random = np.random.default_rng(0)
         n, levels = self.n_columns, self.n_levels
-        counts = np.bincount(self.scale.codes(data.train.weight), minlength=levels + 1)[1:] + 1.0
-        self.shares = (counts / counts.sum()).astype(np.float32)
+        self.row_odds = RowOdds(self.scale, data.train.weight)
         ends = {"in": hidden[0], "out": hidden[-1]}
         for side, size in ends.items():
             rank = factors or size
@@ -105,12 +104,6 @@ class CFNADE(RowModel):
         # Cumulated over levels the biases are each column's log shares.
         self.weight("out_bias", np.diff(self.column_logits, axis=1, prepend=0.0))
         self.ready()
-
-    def row_odds(self, code: tf.Tensor) -> tf.Tensor:
-        """Log of each level's share in the row over its share in all, float32 [batch, L]."""
-        counts = tf.reduce_sum(tf.gather(level_marks(self.n_levels), code), axis=1)
-        counts += SHRINK * self.shares
-        return tf.math.log(counts / tf.reduce_sum(counts, axis=1, keepdims=True) / self.shares)
 
     def coded(self, code: tf.Tensor) -> tf.Tensor:
         """The last hidden layer, float32 [batch, hidden[-1]]."""
@@ -129,10 +122,7 @@ class CFNADE(RowModel):
         weights = self["out"]
         if self.factors is not None:
             weights = tf.einsum("nkr,rd->nkd", weights, self["out_mix"])
-        # The odds pass through: cumulated over levels these weights are the identity.
-        through = np.eye(self.n_levels) - np.eye(self.n_levels, k=-1)
-        through = np.broadcast_to(through, (self.n_columns, self.n_levels, self.n_levels))
-        return tf.concat([weights, tf.constant(through, tf.float32)], axis=2), self["out_bias"]
+        return self.row_odds.through(weights, cumulated=True), self["out_bias"]
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
         return super().link(tf.cumsum(scores, axis=-1))

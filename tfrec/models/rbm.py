@@ -15,6 +15,7 @@ from tfrec.models.base import Users
 from tfrec.models.rating import check_positive
 from tfrec.models.rating_rows import CODE, Side
 from tfrec.models.row_model import RowModel, Schedule
+from tfrec.models.row_odds import RowOdds
 from tfrec.models.row_products import Products, level_marks
 
 INIT = 0.01
@@ -28,6 +29,10 @@ class RatingRBM(RowModel):
     ``r_i`` telling which columns are rated: here those of the ratings given, never of held-out
     ones. The *factored* one (section 5) has ``W_ikj = sum_c A_ikc B_cj``.
 
+    With ``row_odds`` each row has a bias a level of its own beside ``b``, not learned: the log odds
+    of the levels among its ratings (``RowOdds``), an item's quality say. The machine is then one
+    of ``p(v | odds)``, and its hidden units are left with what levels and columns have in common.
+
     The gradient is that of ``F(v_0) - F(v_k)``: the free energy of the data less that of the state
     of a Gibbs chain after k steps, which is contrastive divergence with the hidden units summed
     out. Prediction is the expected level under ``p(v_i | E[h | v])`` (equations 8, 9).
@@ -39,6 +44,7 @@ class RatingRBM(RowModel):
         cd, cd_epochs: the number of Gibbs steps k goes through ``cd``, each for ``cd_epochs``
             epochs; the last stays.
         conditional: the conditional RBM.
+        row_odds: see above.
         factors: rank C of the factored RBM; None leaves W whole.
         weight_decay: l2 of W (A, B) and D.
         momentum: of the gradient; with ``optimizer='sgd'``.
@@ -57,6 +63,7 @@ class RatingRBM(RowModel):
         cd: Sequence[int] = (1, 3, 5),
         cd_epochs: int = 10,
         conditional: bool = False,
+        row_odds: bool = False,
         factors: int | None = None,
         weight_decay: float = 0.001,
         momentum: float = 0.9,
@@ -79,6 +86,7 @@ class RatingRBM(RowModel):
             raise ValueError(f"optimizer is 'sgd' or 'adam'; got {optimizer!r}")
         self.cd, self.cd_epochs = [int(k) for k in cd], cd_epochs
         self.conditional, self.factors = conditional, factors
+        self.odds = RowOdds(self.scale, data.train.weight) if row_odds else None
         self.weight_decay, self.momentum, self.kind = weight_decay, momentum, optimizer
         self.steps_per_epoch = 1
         random = np.random.default_rng(0)
@@ -117,15 +125,22 @@ class RatingRBM(RowModel):
             hidden = tf.matmul(hidden, self["right"], transpose_b=True)
         return self.rows_out(hidden, weights, at) + tf.gather(self["visible"], at[:, 1])
 
-    def free_energy(self, code: tf.Tensor) -> tf.Tensor:
+    def free_energy(self, code: tf.Tensor, odds: tf.Tensor | None = None) -> tf.Tensor:
         """``F(v) = -log sum_h exp(-E(v, h))``, float32 [batch], of codes int32 [batch, n_columns].
 
         A diagnostic: where it falls on training rows but no longer on held-out ones, the machine
         overfits (Hinton 2010, section 6).
+
+        Args:
+            code: the state.
+            odds: float32 [batch, L], the rows' own biases; those of ``code`` where None.
         """
         at = tf.where(code > 0)
-        place = tf.stack([at[:, 1], tf.cast(tf.gather_nd(code, at), tf.int64) - 1], axis=1)
-        biases = tf.gather_nd(self["visible"], place)
+        level = tf.cast(tf.gather_nd(code, at), tf.int64) - 1
+        biases = tf.gather_nd(self["visible"], tf.stack([at[:, 1], level], axis=1))
+        if self.odds is not None:
+            odds = self.odds(code) if odds is None else odds
+            biases += tf.gather_nd(odds, tf.stack([at[:, 0], level], axis=1))
         biases = tf.math.unsorted_segment_sum(biases, at[:, 0], tf.shape(code, tf.int64)[0])
         return -biases - tf.reduce_sum(tf.math.softplus(self._up(code)), axis=1)
 
@@ -133,12 +148,13 @@ class RatingRBM(RowModel):
         """States after ``steps`` rounds of sampling hidden, then rated visible units."""
         at = tf.where(code > 0)
         shape = tf.shape(code, tf.int64)
+        own = 0.0 if self.odds is None else tf.gather(self.odds(code), at[:, 0])
 
         def step(i: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             chance = tf.sigmoid(self._up(state))
             hidden = tf.cast(tf.random.uniform(tf.shape(chance)) < chance, tf.float32)
             # Only rated units are sampled: one in twenty on MovieLens.
-            scores = self._down(hidden, at)
+            scores = self._down(hidden, at) + own
             noise = -tf.math.log(-tf.math.log(tf.random.uniform(tf.shape(scores), 1e-7, 1.0)))
             drawn = tf.argmax(scores + noise, axis=1, output_type=tf.int32) + 1
             drawn = tf.ensure_shape(tf.scatter_nd(at, drawn, shape), [None, self.n_columns])
@@ -169,9 +185,10 @@ class RatingRBM(RowModel):
         with self.live():
             sampled = self.gibbs(code, self.gibbs_steps())
             with tf.GradientTape() as tape:
-                data = self.free_energy(code)
+                odds = None if self.odds is None else self.odds(code)
+                data = self.free_energy(code, odds)
                 rows = global_sum(tf.cast(tf.shape(code)[0], tf.float32))
-                gap = tf.reduce_sum(data - self.free_energy(sampled)) / rows
+                gap = tf.reduce_sum(data - self.free_energy(sampled, odds)) / rows
                 loss = gap + self._decay()
             self.descend(tape, loss)
         rated = tf.reduce_sum(tf.cast(code > 0, tf.float32))
@@ -185,9 +202,12 @@ class RatingRBM(RowModel):
     # -- answers ------------------------------------------------------------------------------
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self._up(code))
+        hidden = tf.sigmoid(self._up(code))
+        return hidden if self.odds is None else tf.concat([hidden, self.odds(code)], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.factors is None:
-            return self["w"], self["visible"]
-        return tf.einsum("nlc,cf->nlf", self["left"], self["right"]), self["visible"]
+            weights = self["w"]
+        else:
+            weights = tf.einsum("nlc,cf->nlf", self["left"], self["right"])
+        return weights if self.odds is None else self.odds.through(weights), self["visible"]
