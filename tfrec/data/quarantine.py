@@ -105,8 +105,9 @@ class Quarantine:
             lines.append(f"  {count:>9,} {reason}")
             lines += [f"            {example}" for example in self._examples[file, reason]]
         lines.append(
-            "mend the file or its column map (separator, encoding, timestamp_format); a row that "
-            "is well formed but unwanted belongs in a rule; or raise data.max_bad_rate"
+            "mend the file or its column map (separator, encoding, timestamp_format; texts as NA "
+            "go under missing); a row that is well formed but unwanted belongs in a rule; or raise "
+            "data.max_bad_rate"
         )
         raise BadDataError("\n".join(lines))
 
