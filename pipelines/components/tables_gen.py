@@ -86,7 +86,9 @@ class Executor(BaseExecutor):
         source = _source(exec_properties)
         config = _config(exec_properties)
         data = config.data.model_copy(update={"path": source.path})
-        prepare(config.model_copy(update={"data": data}), Path(tables.uri))
+        summary = prepare(config.model_copy(update={"data": data}), Path(tables.uri))
+        for line in summary.lines():
+            print(f"  {line}", flush=True)
         tables.set_int_custom_property("span", source.span)
         tables.set_int_custom_property("version", source.version)
 

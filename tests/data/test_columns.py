@@ -367,5 +367,6 @@ def test_texts_that_stand_for_no_value(
     )
     summary = prepare(config, tmp_path / "strict")
     assert summary.quarantined == {"users.csv": {"not_a_number": 1}}
+    assert summary.lines() == ["put aside from users.csv: 1 not_a_number"]
     users = read_tables(tmp_path / "strict").users.to_pylist()
     assert next(r for r in users if r["user_id"] == "u0")["age"] is None

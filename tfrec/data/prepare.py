@@ -74,6 +74,13 @@ class Summary:
     dropped_attributes: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def lines(self) -> list[str]:
+        """What was put aside, a line a file, as a run prints it; none where nothing was."""
+        return [
+            f"put aside from {file}: " + ", ".join(f"{n:,} {reason}" for reason, n in why.items())
+            for file, why in self.quarantined.items()
+        ]
+
     @classmethod
     def read(cls, directory: str | Path) -> Summary:
         """The summary of a canonical folder."""

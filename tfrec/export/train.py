@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.data.prepare import QUARANTINE, Summary
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.export.batch import ModelFolderError, latest_version
 from tfrec.export.calibrate import calibrate_trained
@@ -85,6 +86,11 @@ def train_models(
     say("reading and encoding the data")
     space = open_workspace(config, folder)
     version = str(int(time.time()))
+    aside = Summary.read(folder / "tables")
+    for line in aside.lines():
+        say(line)
+    if aside.quarantined:
+        say(f"  row by row, with reasons: {folder / 'tables' / QUARANTINE}")
     for name, kinds in space.images.items():
         say(f"images {name}: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.items()))
     counts = count_features(space.data)
@@ -137,9 +143,9 @@ def train_models(
         calibrated = calibrate_trained(
             ranker.model, space.data, config.ranking, config.utility.calibration, path
         )
-        report["ranking"] = {
         if calibrated is not None:
             say(calibrated.line())
+        report["ranking"] = {
             "model": config.ranking.model,
             "folder": str(path),
             "calibration": asdict(calibrated) if calibrated else None,
