@@ -110,6 +110,26 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
     assert max(sizes) > 0.2  # there is a gradient to be estimated
 
 
+def test_free_energy_of_chances_that_are_certain(tiny: RetrievalData) -> None:
+    """Chances of 1 are a state; a mixed state's gradient by W is chance times hidden chance."""
+    model = machine(tiny, row_odds=True, conditional=True)
+    row = tf.constant([[2, 0, 3], [1, 1, 0]])
+    at = tf.where(row > 0)
+    sure = tf.one_hot(tf.gather_nd(row, at) - 1, LEVELS)
+    np.testing.assert_allclose(
+        model.free_energy(row, chances=sure), model.free_energy(row), atol=1e-5
+    )
+    mixed = tf.constant(np.random.default_rng(0).dirichlet(np.ones(LEVELS), 4), tf.float32)
+    with tf.GradientTape() as tape:
+        energy = tf.reduce_sum(model.free_energy(row, chances=mixed))
+    gradient = tf.convert_to_tensor(tape.gradient(energy, model["w"])).numpy()
+    hidden = tf.sigmoid(model._up(row, at, mixed)).numpy()
+    expected = np.zeros_like(gradient)
+    for (line, column), chance in zip(at.numpy(), mixed.numpy(), strict=True):
+        expected[column] -= np.outer(chance, hidden[line])
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
 def test_gibbs_steps_rise_over_the_epochs(tiny: RetrievalData) -> None:
     model = machine(tiny, cd=[1, 3, 5], cd_epochs=2)
     model.steps_per_epoch = 4

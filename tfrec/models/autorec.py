@@ -95,10 +95,12 @@ class AutoRec(RowModel):
 
     def row_mean(self, code: tf.Tensor) -> tf.Tensor:
         """Shrunk mean of each row's ratings less the mean of all, float32 [batch, 1]."""
-        apart = np.concatenate([[0.0], self.scale.levels - self.mean_rating]).astype(np.float32)
-        count = tf.reduce_sum(tf.cast(code > 0, tf.float32), axis=1, keepdims=True)
-        total = tf.reduce_sum(tf.gather(apart, code), axis=1, keepdims=True)
-        return total / (count + SHRINK)
+        at = tf.where(code > 0)
+        rows = tf.shape(code, tf.int64)[0]
+        apart = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1) - self.mean_rating
+        total = tf.math.unsorted_segment_sum(apart, at[:, 0], rows)
+        count = tf.math.unsorted_segment_sum(tf.ones_like(apart), at[:, 0], rows)
+        return (total / (count + SHRINK))[:, tf.newaxis]
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
         hidden = self.act(self.rows_in(code, self.marks, self["w0"]) + self["b0"])

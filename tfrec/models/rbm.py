@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.losses.replicas import global_sum
 from tfrec.models.base import Users
+from tfrec.models.boltzmann import sample_bits
 from tfrec.models.rating import check_positive
 from tfrec.models.rating_rows import CODE, Side
 from tfrec.models.row_model import RowModel, Schedule
@@ -35,7 +36,8 @@ class RatingRBM(RowModel):
 
     The gradient is that of ``F(v_0) - F(v_k)``: the free energy of the data less that of the state
     of a Gibbs chain after k steps, which is contrastive divergence with the hidden units summed
-    out. Prediction is the expected level under ``p(v_i | E[h | v])`` (equations 8, 9).
+    out; the last visible state is one of chances, not samples (Hinton 2010, section 3.2).
+    Prediction is the expected level under ``p(v_i | E[h | v])`` (equations 8, 9).
 
     Args:
         data: encoded data.
@@ -105,13 +107,21 @@ class RatingRBM(RowModel):
 
     # -- the machine --------------------------------------------------------------------------
 
-    def _up(self, code: tf.Tensor) -> tf.Tensor:
-        """Inputs of the hidden units, float32 [batch, F]."""
-        levels = level_marks(self.n_levels)
-        if self.factors is None:
-            total = self.rows_in(code, levels, self["w"])
+    def _up(self, code: tf.Tensor, at: Any = None, chances: tf.Tensor | None = None) -> tf.Tensor:
+        """Inputs of the hidden units, float32 [batch, F].
+
+        Args:
+            code: which columns are rated and, where no ``chances`` are given, how.
+            at: int64 [unit, 2], the rated units, with ``chances``.
+            chances: float32 [unit, L], of their levels.
+        """
+        weights = self["w"] if self.factors is None else self["left"]
+        if chances is None:
+            total = self.rows_in(code, level_marks(self.n_levels), weights)
         else:
-            total = tf.matmul(self.rows_in(code, levels, self["left"]), self["right"])
+            total = self.units_in(at, chances, tf.shape(code, tf.int64)[0], weights)
+        if self.factors is not None:
+            total = tf.matmul(total, self["right"])
         if self.conditional:
             rated = np.ones((self.n_levels + 1, 1), np.float32)
             rated[0] = 0
@@ -125,7 +135,9 @@ class RatingRBM(RowModel):
             hidden = tf.matmul(hidden, self["right"], transpose_b=True)
         return self.rows_out(hidden, weights, at) + tf.gather(self["visible"], at[:, 1])
 
-    def free_energy(self, code: tf.Tensor, odds: tf.Tensor | None = None) -> tf.Tensor:
+    def free_energy(
+        self, code: tf.Tensor, odds: tf.Tensor | None = None, chances: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """``F(v) = -log sum_h exp(-E(v, h))``, float32 [batch], of codes int32 [batch, n_columns].
 
         A diagnostic: where it falls on training rows but no longer on held-out ones, the machine
@@ -134,27 +146,47 @@ class RatingRBM(RowModel):
         Args:
             code: the state.
             odds: float32 [batch, L], the rows' own biases; those of ``code`` where None.
+            chances: float32 [unit, L] of the rated units in the order of ``tf.where``: in place of
+                the levels of ``code``.
         """
         at = tf.where(code > 0)
-        level = tf.cast(tf.gather_nd(code, at), tf.int64) - 1
-        biases = tf.gather_nd(self["visible"], tf.stack([at[:, 1], level], axis=1))
+        rows = tf.shape(code, tf.int64)[0]
+        units = chances
+        if units is None:
+            units = tf.one_hot(tf.gather_nd(code, at) - 1, self.n_levels)
+        biases = tf.gather(self["visible"], at[:, 1])
         if self.odds is not None:
             odds = self.odds(code) if odds is None else odds
-            biases += tf.gather_nd(odds, tf.stack([at[:, 0], level], axis=1))
-        biases = tf.math.unsorted_segment_sum(biases, at[:, 0], tf.shape(code, tf.int64)[0])
-        return -biases - tf.reduce_sum(tf.math.softplus(self._up(code)), axis=1)
+            biases += tf.gather(odds, at[:, 0])
+        biases = tf.reduce_sum(units * biases, axis=1)
+        biases = tf.math.unsorted_segment_sum(biases, at[:, 0], rows)
+        return -biases - tf.reduce_sum(tf.math.softplus(self._up(code, at, chances)), axis=1)
 
-    def gibbs(self, code: tf.Tensor, steps: tf.Tensor | int) -> tf.Tensor:
-        """States after ``steps`` rounds of sampling hidden, then rated visible units."""
+    def reconstruct(self, code: tf.Tensor, odds: tf.Tensor | None = None) -> tf.Tensor:
+        """Chances of the rated units given hidden ones sampled from a state, float32 [unit, L]."""
+        at = tf.where(code > 0)
+        scores = self._down(sample_bits(tf.sigmoid(self._up(code))), at)
+        if self.odds is not None:
+            scores += tf.gather(self.odds(code) if odds is None else odds, at[:, 0])
+        return tf.nn.softmax(scores)
+
+    def gibbs(
+        self, code: tf.Tensor, steps: tf.Tensor | int, odds: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """States after ``steps`` rounds of sampling hidden, then rated visible units.
+
+        Args:
+            code: the first state, int32 [batch, n_columns].
+            steps: rounds.
+            odds: as of ``free_energy``.
+        """
         at = tf.where(code > 0)
         shape = tf.shape(code, tf.int64)
-        own = 0.0 if self.odds is None else tf.gather(self.odds(code), at[:, 0])
+        own = self.odds(code) if odds is None and self.odds is not None else odds
 
         def step(i: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            chance = tf.sigmoid(self._up(state))
-            hidden = tf.cast(tf.random.uniform(tf.shape(chance)) < chance, tf.float32)
             # Only rated units are sampled: one in twenty on MovieLens.
-            scores = self._down(hidden, at) + own
+            scores = tf.math.log(self.reconstruct(state, own) + 1e-20)
             noise = -tf.math.log(-tf.math.log(tf.random.uniform(tf.shape(scores), 1e-7, 1.0)))
             drawn = tf.argmax(scores + noise, axis=1, output_type=tf.int32) + 1
             drawn = tf.ensure_shape(tf.scatter_nd(at, drawn, shape), [None, self.n_columns])
@@ -183,12 +215,14 @@ class RatingRBM(RowModel):
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         code = batch[CODE]
         with self.live():
-            sampled = self.gibbs(code, self.gibbs_steps())
+            odds = None if self.odds is None else self.odds(code)
+            # The last state is left as chances, which takes the noise of sampling out of it.
+            sampled = self.gibbs(code, self.gibbs_steps() - 1, odds)
+            chances = self.reconstruct(sampled, odds)
             with tf.GradientTape() as tape:
-                odds = None if self.odds is None else self.odds(code)
                 data = self.free_energy(code, odds)
                 rows = global_sum(tf.cast(tf.shape(code)[0], tf.float32))
-                gap = tf.reduce_sum(data - self.free_energy(sampled, odds)) / rows
+                gap = tf.reduce_sum(data - self.free_energy(code, odds, chances)) / rows
                 loss = gap + self._decay()
             self.descend(tape, loss)
         rated = tf.reduce_sum(tf.cast(code > 0, tf.float32))

@@ -16,7 +16,7 @@ from tfrec.models.base import Users
 from tfrec.models.item_rows import ItemRows
 from tfrec.models.rating import SHRINK, RatingRecommender
 from tfrec.models.rating_rows import CODE, RatingRows, Side, column_means, level_logits
-from tfrec.models.row_products import Products, choose, rows_in, rows_out
+from tfrec.models.row_products import Products, choose, rows_in, rows_out, units_in
 from tfrec.schema import HISTORY, USER_ID
 
 Schedule = Literal["constant", "cosine"]
@@ -139,6 +139,12 @@ class RowModel(RatingRecommender):
     def rows_in(self, code: tf.Tensor, marks: np.ndarray, weights: tf.Tensor) -> tf.Tensor:
         """Units of rows times weights; see ``row_products.rows_in``."""
         return rows_in(code, marks, weights, self._kind)
+
+    def units_in(
+        self, at: tf.Tensor, units: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        """Units with values of their own times weights; see ``row_products.units_in``."""
+        return units_in(at, units, rows, weights, self._kind)
 
     def rows_out(self, hidden: tf.Tensor, weights: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         """Codes times weights at the entries asked for; see ``row_products.rows_out``."""

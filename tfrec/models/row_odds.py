@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Scale
-from tfrec.models.row_products import level_marks
 
 
 class RowOdds:
@@ -27,7 +26,9 @@ class RowOdds:
 
     def __call__(self, code: tf.Tensor) -> tf.Tensor:
         """Odds float32 [batch, L] of level codes int32 [batch, n_columns], 0 where not rated."""
-        counts = tf.reduce_sum(tf.gather(level_marks(len(self.shares)), code), axis=1)
+        at = tf.where(code > 0)
+        units = tf.one_hot(tf.gather_nd(code, at) - 1, len(self.shares))
+        counts = tf.math.unsorted_segment_sum(units, at[:, 0], tf.shape(code, tf.int64)[0])
         counts += SHRINK * self.shares
         return tf.math.log(counts / tf.reduce_sum(counts, axis=1, keepdims=True) / self.shares)
 

@@ -92,6 +92,30 @@ def rows_in(code: tf.Tensor, marks: np.ndarray, weights: tf.Tensor, kind: Produc
     return tf.math.unsorted_segment_sum(parts, at[:, 0], tf.shape(code, tf.int64)[0])
 
 
+def units_in(
+    at: tf.Tensor, units: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, kind: Products
+) -> tf.Tensor:
+    """As ``rows_in``, of units with values of their own: ``sum_e units[e] . weights[column_e]``.
+
+    Args:
+        at: int64 [entry, 2], row and column of each.
+        units: float32 [entry, K].
+        rows: int64 scalar, how many rows there are.
+        weights: float32 [n_columns, K, dim].
+        kind: ``dense``, ``bfloat16`` or ``sparse``.
+
+    Returns:
+        float32 [rows, dim].
+    """
+    n, k, dim = weights.shape
+    if kind == "sparse":
+        parts = tf.einsum("pk,pkd->pd", units, tf.gather(weights, at[:, 1]))
+        return tf.math.unsorted_segment_sum(parts, at[:, 0], rows)
+    whole = tf.scatter_nd(at, units, tf.stack([rows, n, k]))
+    flat = tf.reshape(weights, [n * k, dim])
+    return matmul(tf.reshape(whole, [-1, n * k]), flat, kind == "bfloat16")
+
+
 def rows_out(hidden: tf.Tensor, weights: tf.Tensor, at: tf.Tensor, kind: Products) -> tf.Tensor:
     """``weights[i, k] . hidden[b]`` of the entries asked for.
 
