@@ -1,7 +1,7 @@
 """Draws digits from a deep belief net: docs/images/dbn_digits.png.
 
-    python benchmarks/dbn_digits.py            # about 3 minutes on 2 cores
-    python benchmarks/dbn_digits.py --quick    # fewer epochs; writes no picture
+    python -m benchmarks.dbn_digits            # about 3 minutes on 2 cores
+    python -m benchmarks.dbn_digits --quick    # fewer epochs; writes no picture
 
 scikit-learn's digits: 1,797 pictures of 8 x 8, intensities 0..16 read as chances. 1,500 train, the
 others test the class of least free energy. Rows of the picture: real digits, draws after greedy
@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import Results, arguments
+
+from benchmarks.common import Results, arguments
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "dbn_digits.png"
 ROWS = 3  # of each kind
