@@ -81,6 +81,11 @@ class Inputs:
             **{k: given[k] for k in ("examples", "raw_examples", "tables", "checkpoints")},
         )
 
+    @property
+    def best_folder(self) -> Path:
+        """Where the best epoch is kept while training goes on: among the checkpoints."""
+        return Path(self.checkpoints) / "best"
+
     def load(self, transform_output: str) -> tuple[RetrievalData, TransformEncoder]:
         """The encoded data and its encoder."""
         return load_transformed(
@@ -88,7 +93,7 @@ class Inputs:
             transform_output,
             self.features,
             history_length=self.ranking.history_length,
-            sampled_negatives=self.ranking.enabled and self.ranking.label == "purchase",
+            sampled_negatives=self.ranking.samples_negatives,
         )
 
 
@@ -113,6 +118,7 @@ def retrieval_run_fn(fn_args: Any) -> None:
         verbose=_verbose(),
         strategy=make_strategy(section.train.replicas),
         base=_base(section, fn_args.base_model, encoder),
+        best_folder=given.best_folder,
     )
     for line in result.warm.lines() if result.warm else ():
         print(f"  {line}", flush=True)
@@ -143,6 +149,7 @@ def ranking_run_fn(fn_args: Any) -> None:
         strategy=make_strategy(section.train.replicas),
         callbacks=_callbacks(section.model, given.checkpoints, fn_args.model_run_dir),
         verbose=_verbose(),
+        best_folder=given.best_folder,
     )
     export_ranking(result.model, data, encoder, fn_args.serving_model_dir)
     calibrated = calibrate_trained(

@@ -70,7 +70,7 @@ class Executor(BaseExecutor):
             uri["transform_graph"],
             features,
             history_length=ranking.history_length,
-            sampled_negatives=ranking.enabled and ranking.label == "purchase",
+            sampled_negatives=ranking.samples_negatives,
         )
         questions = held_out(data, "test", gate.exclude_seen)
         events = read_raw_events(uri["raw_examples"], "test", features, data, data.test)

@@ -60,7 +60,7 @@ class Executor(BaseExecutor):
             uri["transform_graph"],
             config.feature_table,
             history_length=ranking.history_length,
-            sampled_negatives=ranking.enabled and ranking.label == "purchase",
+            sampled_negatives=ranking.samples_negatives,
         )
         job = json.dumps([uri, exec_properties["config"]], sort_keys=True)
         digest = hashlib.sha256(job.encode()).hexdigest()[:16]

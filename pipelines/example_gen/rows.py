@@ -89,7 +89,7 @@ def missing(feature: Feature, rows: int) -> pa.Array:
         return _lists(np.full(rows, feature.dim), pa.array(flat))
     if feature.kind == "image":
         return _single(pa.repeat(pa.scalar(b"", pa.binary()), rows))
-    if feature.kind == "multi" and feature.separator is None:
+    if feature.kind == "multi":
         return _lists(np.zeros(rows, np.int64), pa.array([], pa.string()))
     return _single(pa.repeat("", rows))
 
@@ -322,7 +322,7 @@ def joined_rows(
             name,
             table(at, item_row.take(taken), item_ids.take(taken), label.take(at), weight[at]),
         )
-        if plan.ranking.label == "purchase" and plan.ranking.enabled and name != "train":
+        if plan.ranking.samples_negatives and name != "train":
             known = pc.fill_null(item_row, items.num_rows).to_numpy(zero_copy_only=False)
             rows, drawn = sample_unseen(
                 user, known.astype(np.int64), at, items.num_rows, plan.ranking.negatives, plan.seed

@@ -152,3 +152,8 @@ class RankingConfig(Frozen):
     def _check(self) -> RankingConfig:
         check_objectives(self.objectives, self.primary, self.task)
         return self
+
+    @property
+    def samples_negatives(self) -> bool:
+        """Whether evaluation rows hold sampled items that nobody had, with label 0."""
+        return self.enabled and self.label == "purchase"

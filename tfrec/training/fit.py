@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -52,6 +53,7 @@ def fit_retrieval(
     strategy: tf.distribute.Strategy | None = None,
     max_memory_mb: float = 512,
     base: Base | None = None,
+    best_folder: str | Path | None = None,
 ) -> FitResult:
     """Builds, compiles and fits a model on ``data.train``.
 
@@ -75,6 +77,8 @@ def fit_retrieval(
         verbose: Keras's progress output.
         strategy: the model and its optimizer are built under its scope.
         max_memory_mb: bound on the memory of validation.
+        best_folder: where the best epoch is kept on disk while training goes on, for one that may
+            be killed and gone on with (callback ``BackupAndRestore``); see ``BestEpoch``.
         base: an earlier model whose weights training begins with; see ``warm_start``.
 
     Raises:
@@ -103,6 +107,7 @@ def fit_retrieval(
             callbacks=callbacks,
             verbose=verbose,
             strategy=strategy,
+            best_folder=best_folder,
         )
     tf.keras.utils.set_random_seed(train.seed)
     with strategy.scope() if strategy else nullcontext():
@@ -116,6 +121,7 @@ def fit_retrieval(
         patience=train.patience,
         exclude_seen=exclude_seen,
         max_memory_mb=max_memory_mb,
+        folder=best_folder,
     )
     history = model.fit(
         model.training_data(data, train),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tfrec.evaluation.objectives import objective_metrics
 from tfrec.evaluation.pointwise import binary_metrics, rating_metrics
 from tfrec.models import registry
 from tfrec.models.last_layer import fit_last_layer
+from tfrec.training.best import BestEpoch
 from tfrec.training.fit import FitResult
 from tfrec.training.ranking_rows import RankingRows, Split
 
@@ -23,39 +25,34 @@ EVALUATION_BATCH = 8192
 EVALUATION_SEED = 2016  # of the negatives that validation and test use, the same for every model
 
 
-class KeepBest(tf.keras.callbacks.Callback):
+class KeepBest(BestEpoch):
     """Measures after each epoch, stops when nothing improves, puts the best weights back.
 
     Args:
         measure: returns the figures of the model as it is.
         metric: which of them decides; ``auc`` and ``accuracy`` rise, all others fall.
         patience: epochs without improvement before training stops; 0 never stops.
+        folder: see ``BestEpoch``.
     """
 
-    def __init__(self, measure: Callable[[], dict[str, float]], metric: str, patience: int) -> None:
-        super().__init__()
-        self.measure, self.metric, self.patience = measure, metric, patience
-        self.sign = 1.0 if metric in ("auc", "accuracy") else -1.0
-        self.best: float | None = None
-        self.best_epoch = 0
-        self.measured: list[tuple[int, float]] = []
-        self._weights: list[np.ndarray] | None = None
+    def __init__(
+        self,
+        measure: Callable[[], dict[str, float]],
+        metric: str,
+        patience: int,
+        folder: str | Path | None = None,
+    ) -> None:
+        super().__init__(metric in ("auc", "accuracy"), patience, folder)
+        self.measure, self.metric = measure, metric
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
         figures = self.measure()
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in figures.items()})
-        value = figures[self.metric]
-        self.measured.append((epoch + 1, value))
-        if self.best is None or self.sign * value > self.sign * self.best:
-            self.best, self.best_epoch = value, epoch + 1
-            self._weights = self.model.get_weights()
-        elif self.patience and epoch + 1 - self.best_epoch >= self.patience:
+        self.note(figures[self.metric])
+        if self.over:
             self.model.stop_training = True
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        if self._weights is not None and self.measured[-1][0] != self.best_epoch:
-            self.model.set_weights(self._weights)
 
 
 def fit_rows(
@@ -67,6 +64,7 @@ def fit_rows(
     metric: str,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = 0,
+    best_folder: str | Path | None = None,
 ) -> FitResult:
     """Fits a compiled ranker on endless batches of ``(inputs, labels)``.
 
@@ -79,8 +77,9 @@ def fit_rows(
         metric: which figure decides.
         callbacks: further Keras callbacks; they see the figures as ``val_<name>``.
         verbose: Keras's progress output.
+        best_folder: see ``fit_retrieval``.
     """
-    keep = None if measure is None else KeepBest(measure, metric, train.patience)
+    keep = None if measure is None else KeepBest(measure, metric, train.patience, best_folder)
     history = model.fit(
         batches,
         epochs=train.epochs,
@@ -138,6 +137,7 @@ def fit_ranking(
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = 0,
+    best_folder: str | Path | None = None,
 ) -> FitResult:
     """Builds and fits the ranking model on ``data.train``.
 
@@ -153,6 +153,7 @@ def fit_ranking(
             the global batch, so that N replicas take the step that one would.
         callbacks: further Keras callbacks.
         verbose: Keras's progress output.
+        best_folder: see ``fit_retrieval``.
 
     Raises:
         ValueError: no training events, or a section that contradicts itself.
@@ -180,8 +181,9 @@ def fit_ranking(
             measure = None
 
     batches = rows.dataset(train.batch_size, train.seed, shuffle=True)
+    steps = rows.steps(train.batch_size)
     result = fit_rows(
-        model, batches, rows.steps(train.batch_size), train, measure, metric, callbacks, verbose
+        model, batches, steps, train, measure, metric, callbacks, verbose, best_folder
     )
     if ranking.last_layer_prior is not None:
         once = rows.dataset(EVALUATION_BATCH, EVALUATION_SEED, shuffle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -13,64 +14,60 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.pointwise import rating_metrics
 from tfrec.evaluation.rated import RatingPredictor
 from tfrec.models import registry
+from tfrec.training.best import BestEpoch
 from tfrec.training.fit import FitResult
 
 RMSE = "val_rmse"
 
 
-class ValidateRatings(tf.keras.callbacks.Callback):
+class ValidateRatings(BestEpoch):
     """Measures RMSE on ``data.validation``, stops early, puts the best weights back.
 
     Args:
         data: encoded data; without validation ratings nothing is done.
         every: epochs between measurements; the last epoch is measured too.
         patience: epochs without a fall before training stops; 0 never stops.
-
-    Attributes:
-        measured: ``(epoch, rmse)`` of each measurement, epochs from 1.
-        best, best_epoch: the least RMSE (None before any) and its epoch (0 before any).
+        folder: see ``BestEpoch``.
     """
 
-    def __init__(self, data: RetrievalData, every: int = 1, patience: int = 3) -> None:
-        super().__init__()
-        if every < 1 or patience < 0:
-            raise ValueError(f"every is from 1 and patience from 0; got {every} and {patience}")
-        self.data, self.every, self.patience = data, every, patience
-        self.measured: list[tuple[int, float]] = []
-        self.best: float | None = None
-        self.best_epoch = 0
-        self._weights: list[Any] | None = None
+    def __init__(
+        self,
+        data: RetrievalData,
+        every: int = 1,
+        patience: int = 3,
+        folder: str | Path | None = None,
+    ) -> None:
+        super().__init__(rises=False, patience=patience, folder=folder)
+        if every < 1:
+            raise ValueError(f"evaluate_every is from 1; got {every}")
+        self.data, self.every = data, every
         self._predict: RatingPredictor | None = None
-        self._last = 0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        super().on_train_begin(logs)
         if len(self.data.validation):
             self._predict = RatingPredictor(self.model, self.data, self.data.train)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._last = epoch + 1
+        super().on_epoch_end(epoch, logs)
         if self._predict is None or self._last % self.every:
             return
         value = self._measure()
         if logs is not None:
             logs[RMSE] = value
-        if self.patience and self._last - self.best_epoch >= self.patience:
+        if self.over:
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._predict is not None and self._last and self._last % self.every:
             self._measure()
-        if self._weights is not None and self.best_epoch != self._last:
-            self.model.set_weights(self._weights)
+        super().on_train_end(logs)
 
     def _measure(self) -> float:
         held = self.data.validation
         assert self._predict is not None
         value = rating_metrics(held.weight, self._predict(held.user, held.item))["rmse"]
-        self.measured.append((self._last, value))
-        if self.best is None or value < self.best:
-            self.best, self.best_epoch = value, self._last
-            self._weights = self.model.get_weights()
+        self.note(value)
         return value
 
 
@@ -84,6 +81,7 @@ def fit_rating(
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = 0,
     strategy: tf.distribute.Strategy | None = None,
+    best_folder: str | Path | None = None,
 ) -> FitResult:
     """Builds, compiles and fits a rating model on ``data.train``.
 
@@ -96,6 +94,7 @@ def fit_rating(
         callbacks: further Keras callbacks; they see the validation RMSE as ``val_rmse``.
         verbose: Keras's progress output.
         strategy: the model and its optimizer are built under its scope.
+        best_folder: see ``fit_retrieval``.
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
@@ -110,7 +109,7 @@ def fit_rating(
     with strategy.scope() if strategy else nullcontext():
         model = registry.build(name, data, params)
         model.compile_for(train)
-    validate = ValidateRatings(data, evaluate_every, train.patience)
+    validate = ValidateRatings(data, evaluate_every, train.patience, best_folder)
     history = model.fit(
         model.training_data(data, train),
         epochs=train.epochs,

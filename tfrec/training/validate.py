@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import tensorflow as tf
+from pathlib import Path
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.evaluation.metrics import parse_metric
 from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.ranker import Ranker
+from tfrec.training.best import BestEpoch
 
 FEW = 4
 
 
-class Validate(tf.keras.callbacks.Callback):
+class Validate(BestEpoch):
     """Measures the model on ``data.validation`` as it trains.
 
     Adds ``val_<metric>`` to the epoch's logs. One trace serves all epochs. Does nothing where there
@@ -28,10 +27,7 @@ class Validate(tf.keras.callbacks.Callback):
         patience: epochs without a rise before training stops; 0 never stops.
         exclude_seen: see ``held_out``.
         max_memory_mb: bound on the memory of a measurement.
-
-    Attributes:
-        measured: ``(epoch, value)`` of each measurement, epochs from 1.
-        best, best_epoch: the largest value (None before any) and its epoch (0 before any).
+        folder: see ``BestEpoch``.
 
     Raises:
         ValueError: a bad metric, ``every`` below 1, a negative patience, or validation events of
@@ -47,46 +43,44 @@ class Validate(tf.keras.callbacks.Callback):
         patience: int = 3,
         exclude_seen: bool = True,
         max_memory_mb: float = 512,
+        folder: str | Path | None = None,
     ) -> None:
-        super().__init__()
-        if every < 1 or patience < 0:
-            raise ValueError(
-                f"evaluate_every is from 1 and patience from 0; got {every} and {patience}"
-            )
+        super().__init__(rises=True, patience=patience, folder=folder)
+        if every < 1:
+            raise ValueError(f"evaluate_every is from 1; got {every}")
         _, self.k = parse_metric(metric)
-        self.data, self.metric, self.every, self.patience = data, metric, every, patience
+        self.data, self.metric, self.every = data, metric, every
         self.max_memory_mb = max_memory_mb
-        self.measured: list[tuple[int, float]] = []
-        self.best: float | None = None
-        self.best_epoch = 0
-        self._weights: list[Any] | None = None
         self._ranker: Ranker | None = None
-        self._last = 0
         self._questions = None
         if len(data.validation):
             self._questions = held_out(data, "validation", exclude_seen)
 
+    @property
+    def _keeps_weights(self) -> bool:
+        return bool(self.model.needs_validation)
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        super().on_train_begin(logs)
         if self._questions is not None:
             self._ranker = Ranker(
                 self.model, self.data, self._questions, self.k, max_memory_mb=self.max_memory_mb
             )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._last = epoch + 1
+        super().on_epoch_end(epoch, logs)
         if self._ranker is None or self._last % self.every:
             return
         value = self._measure()
         if logs is not None:
             logs[f"val_{self.metric}"] = value
-        if self.patience and self._last - self.best_epoch >= self.patience:
+        if self.over:
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self._ranker is not None and self._last and self._last % self.every:
             self._measure()
-        if self._weights is not None and self.best_epoch != self._last:
-            self.model.set_weights(self._weights)
+        super().on_train_end(logs)
 
     def _measure(self) -> float:
         self.model.refresh()
@@ -102,9 +96,5 @@ class Validate(tf.keras.callbacks.Callback):
             lists=int(self._ranker.questions.relevant.max()) > FEW,
         )
         value = result[self.metric]
-        self.measured.append((self._last, value))
-        if self.best is None or value > self.best:
-            self.best, self.best_epoch = value, self._last
-            if self.model.needs_validation:
-                self._weights = self.model.get_weights()
+        self.note(value)
         return value
