@@ -47,3 +47,14 @@ def test_sources_of_nought_are_left_out() -> None:
 def test_errors_name_the_key(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config({**BASE, **section})
+
+
+@pytest.mark.parametrize(
+    ("gate", "own", "seen"),
+    [(True, None, False), (False, None, True), (False, True, False), (True, False, True)],
+)
+def test_repeats_are_served_as_they_are_measured_unless_told(
+    gate: bool, own: bool | None, seen: bool
+) -> None:
+    sections = {"gate": {"exclude_seen": gate}, "recommender": {"exclude_seen": own}}
+    assert parse_config({**BASE, **sections}).recommends_seen is seen

@@ -111,3 +111,12 @@ def test_a_healthy_model_passes_all_checks(tmp_path: Path, k: int) -> None:
     findings = examine(data, splits, items, questions, lists.astype(np.int32))
     assert {f.severity for f in findings} == {"ok"}
     assert all(f.found for f in findings)
+
+
+def test_where_repeats_count_the_popular_list_holds_what_was_had(tmp_path: Path) -> None:
+    data, _ = small_data(tmp_path)
+    counts = data.train.item_counts()
+    top = np.argsort(-counts[1:], kind="stable")[:5] + 1
+    everybody = held_out(data, "test", exclude_seen=False)
+    lists = np.tile(top, (len(everybody.users), 1))
+    assert "100% of each list" in popular_only(lists, counts, everybody).found

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders import checkerboard, random_data
+from tests.builders import checkerboard, random_data, retrieval_data
 from tests.evaluation.oracle import auc
 from tests.evaluation.stub import Fixed
 from tfrec.data.encoded import RetrievalData
@@ -109,3 +109,13 @@ def test_auc_of_cold_items_only() -> None:
     assert found.users.tolist() == np.unique(questions.user[cold[questions.item]]).tolist()
     with pytest.raises(ValueError, match="no held-out item"):
         evaluate_auc(model, data, items=np.zeros(31, bool))
+
+
+def test_who_buys_again_is_asked_with_negatives_of_their_own() -> None:
+    data = retrieval_data(
+        train=[(1, 1), (2, 2), (3, 3)], test=[(1, 1), (2, 4), (3, 3)], n_users=3, n_items=8
+    )
+    negatives = sample_negatives(data, count=3)
+    assert negatives.shape == (3, 3)
+    found = evaluate_sampled(Fixed.random(data), data, negatives, ks=(1,), progress=False)
+    assert found.users.tolist() == [1, 2, 3]

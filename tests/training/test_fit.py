@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tfrec.evaluation import evaluate
 from tfrec.training.fit import fit_retrieval
 from tfrec.training.strategy import make_strategy
 from tfrec.training.validate import Validate
+from tfrec.training.warm_start import Base
 
 PARAMS = {"dim": 4, "negatives": 2}
 TRAIN = TrainConfig(epochs=6, batch_size=16, learning_rate=0.05, patience=0)
@@ -94,6 +96,9 @@ def test_bad_input() -> None:
         fit_retrieval("popular", {}, TRAIN, data, metric="recall@0")
     with pytest.raises(ValueError, match="evaluate_every is from 1"):
         fit_retrieval("popular", {}, TRAIN, data, evaluate_every=0)
+    earlier = Base(Path("anywhere"), lambda name: np.zeros(0, object))
+    with pytest.raises(ValueError, match="'biased_mf' predicts ratings and starts cold"):
+        fit_retrieval("biased_mf", {}, TRAIN, data, base=earlier)
     with pytest.raises(KeyError, match="no model 'nothing'"):
         fit_retrieval("nothing", {}, TRAIN, data)
 

@@ -11,7 +11,8 @@ import optuna
 import pytest
 import yaml
 
-from tests.builders import random_data, without_split
+from tests.builders import random_data, retrieval_data, without_split
+from tests.rated import rated_data
 from tfrec.config import Config, ConfigError, parse_config
 from tfrec.evaluation import evaluate
 from tfrec.training import tune as tuning
@@ -184,3 +185,33 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_range_that_makes_no_sense_is_refused(space: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(space=space)
+
+
+def test_rating_models_are_tuned_for_the_smallest_error(tmp_path: Path) -> None:
+    space = {"l2": {"choices": [0.1, 1000.0]}}  # so much shrinkage leaves the mean alone
+    data = rated_data(n_users=60, n_items=20)
+    asked = config("biased_mf", {"dim": 2}, {"epochs": 3}, space=space, metric=None, trials=6)
+    result = tune(asked, data, tmp_path)
+    assert result.metric == "rmse"
+    found = {row["l2"]: row["value"] for row in result.trials if row["value"] is not None}
+    assert len(found) == 2
+    assert result.value == min(found.values()) < max(found.values())
+    assert result.best.params["l2"] == min(found, key=lambda l2: found[l2])
+    with pytest.raises(
+        ValueError, match=r"is tuned by 'rmse'; got retrieval\.search\.metric 'ndcg@5'"
+    ):
+        tune(config("biased_mf", space=space, trials=1), data, tmp_path / "other")
+
+
+def test_repeats_count_as_the_gate_counts_them(tmp_path: Path) -> None:
+    again = retrieval_data(
+        train=[(u, i) for u in range(1, 6) for i in (u, u + 1, u + 2)],
+        validation=[(u, u) for u in range(1, 6)],  # what they had first, again
+        n_users=5,
+        n_items=8,
+    )
+    values = {**config(space={"l2": {"choices": [1.0]}}, trials=1).model_dump()}
+    with pytest.raises(ValueError, match="exclude_seen=False for repeat purchases"):
+        tune(parse_config(values), again, tmp_path / "new")
+    values["gate"] = {"exclude_seen": False}
+    assert tune(parse_config(values), again, tmp_path / "again").value > 0
