@@ -224,10 +224,22 @@ class Calls:
         request: model_management_pb2.ReloadConfigRequest,
         deadline: float | None = None,
     ) -> model_management_pb2.ReloadConfigResponse:
-        """ModelService.HandleReloadConfigRequest: replaces the config and waits for its models."""
+        """ModelService.HandleReloadConfigRequest: replaces the config and waits for its models.
+
+        A config that is refused changes nothing anywhere. One that is taken goes to all processes,
+        also where one of its models then cannot be loaded: all answer from the same config.
+        """
         timeout_s = remaining(deadline)
-        self.reload_here(request, timeout_s)
-        self.peers.reload(request, timeout_s)
+        generation = self.manager.apply(config.models(request.config))
+        others = self.peers.reload(request, timeout_s)
+        failures = []
+        for settled in (lambda: self.manager.wait_for_config(generation, timeout_s), others):
+            try:
+                settled()
+            except ServingError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
         return model_management_pb2.ReloadConfigResponse()
 
     def reload_here(

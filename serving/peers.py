@@ -38,20 +38,28 @@ class Peers:
 
     def reload(
         self, request: model_management_pb2.ReloadConfigRequest, timeout_s: float | None
-    ) -> None:
-        """Hands a config this process has taken to all others and waits for them.
+    ) -> Callable[[], None]:
+        """Hands a config this process has taken to all others at once.
 
-        Raises:
-            ServingError: the first refusal; UNAVAILABLE where a process does not answer.
+        Returns:
+            A function that waits for them; it raises the ServingError of the first that refused
+            (UNAVAILABLE where a process does not answer), when all have answered.
         """
         body = request.SerializeToString()
-        for path in self.others:
-            with grpc.insecure_channel(f"unix:{path}") as channel:
-                try:
-                    channel.unary_unary(RELOAD)(body, timeout=timeout_s)
-                except grpc.RpcError as error:
-                    code = Code(error.code().value[0])
-                    raise ServingError(code, f"another process: {error.details()}") from None
+        channels = [grpc.insecure_channel(f"unix:{path}") for path in self.others]
+        sent = [c.unary_unary(RELOAD).future(body, timeout=timeout_s) for c in channels]
+
+        def wait() -> None:
+            try:
+                errors = [error for call in sent if (error := call.exception()) is not None]
+            finally:
+                for channel in channels:
+                    channel.close()
+            if errors:
+                code = Code(errors[0].code().value[0])
+                raise ServingError(code, f"another process: {errors[0].details()}")
+
+        return wait
 
     async def snapshots(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
         """Metrics of the others; one that does not answer is left out."""
