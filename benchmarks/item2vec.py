@@ -30,6 +30,7 @@ from tfrec.config import Config, DataConfig, TrainConfig, load_config
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate, evaluate_lists
 from tfrec.evaluation.protocol import held_out
+from tfrec.evaluation.ranker import Ranker
 from tfrec.evaluation.result import Evaluation
 from tfrec.schema import ITEM_ID, Feature
 from tfrec.training.fit import fit_retrieval
@@ -57,12 +58,23 @@ class ByBoth(tf.keras.callbacks.Callback):
         super().__init__()
         self.best = {"context": (-1.0, 1), "similar": (-1.0, 1)}
         self._data = data
+        self._rankers: dict[str, Ranker] = {}
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        questions = held_out(self._data, "validation")
+        # One each: a ranker keeps the trace of its first answer, and with it the way of matching.
+        self._rankers = {
+            match: Ranker(self.model, self._data, questions, 10) for match in self.best
+        }
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         for match, best in self.best.items():
             self.model.match = match
             self.model.refresh()
-            found = evaluate(self.model, self._data, "validation", (10,), progress=False)
+            ranker = self._rankers[match]
+            found = evaluate(
+                self.model, self._data, "validation", (10,), ranker=ranker, progress=False
+            )
             self.best[match] = max(best, (found["ndcg@10"], epoch + 1), key=lambda b: b[0])
 
 
