@@ -18,6 +18,7 @@ import tensorflow as tf
 from tests.tables import FEATURES, small_tables
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import HISTORY_WEIGHT
+from tfrec.export.batch import BatchRecommender
 from tfrec.export.rating import export_rating
 from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.models.registry import build
@@ -184,3 +185,40 @@ def test_loads_in_a_clean_interpreter(exported: Any, tmp_path: Path) -> None:
 def test_other_models_are_refused(exported: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="predicts no ratings"):
         export_rating(build("popular", exported[1]), exported[1], None, tmp_path)  # type: ignore[arg-type]
+
+
+def test_batch_answers_know_the_ratings_of_the_history(tmp_path: Path) -> None:
+    splits, users, items = rated_tables()
+    encoder = fit_encoder(splits["train"], users, items, FEATURES, tmp_path / "statistics", 8)
+    data = retrieval_data(splits, users, items, encoder)
+    model = fit_rating("autorec", {**MODELS["autorec"], "by": "user"}, TrainConfig(epochs=2), data)
+    folder = export_rating(model.model, data, encoder, tmp_path / "model")
+    call = tf.saved_model.load(str(folder)).signatures["recommend"]
+    recommender = BatchRecommender(folder, splits["train"], users)
+    rows = splits["train"].sort_by("timestamp").to_pylist()
+    for user in ("u1", "u4"):
+        mine = [row for row in rows if row["user_id"] == user]
+        seen = [row["item_id"] for row in mine]
+        age = users.to_pylist()[int(user[1:])]["age"]
+        _, _, found = next(recommender.batches([user], 5, 1, True))
+        one = call(
+            user_id=tf.constant([user]),
+            age=tf.constant([age]),
+            device=tf.constant([""]),
+            history=tf.constant([seen]),
+            history_weight=tf.constant([[row["weight"] for row in mine]]),
+            exclude=tf.constant([seen]),
+            k=tf.constant(5),
+        )
+        np.testing.assert_array_equal(found["item_id"], one["item_id"].numpy())
+        np.testing.assert_allclose(found["score"], one["score"].numpy(), rtol=1e-5)
+        blind = call(
+            user_id=tf.constant([user]),
+            age=tf.constant([age]),
+            device=tf.constant([""]),
+            history=tf.constant([seen]),
+            history_weight=tf.constant([[np.nan]], tf.float32),
+            exclude=tf.constant([seen]),
+            k=tf.constant(5),
+        )
+        assert not np.allclose(found["score"], blind["score"].numpy(), rtol=1e-5)

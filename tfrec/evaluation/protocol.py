@@ -167,8 +167,8 @@ def held_out(
     if not len(code):
         raise ValueError(
             f"the {split} split holds no events to predict (of {asked} none is a new item of its "
-            f"user); check the split's shares, or pass exclude_seen=False for repeat purchases (in a "
-            f"configuration gate.exclude_seen: false)"
+            f"user); check the split's shares, or pass exclude_seen=False for repeat purchases "
+            f"(in a configuration gate.exclude_seen: false)"
         )
     event = _first_events(events, width, code)
     if by == "event":
