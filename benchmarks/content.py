@@ -5,7 +5,7 @@
     python -m benchmarks.content --kept /tmp/kept --limit 280     # in parts, see benchmarks/kept.py
 
 Model: the two-tower with the mean of the history and ``id_dropout`` .1 where it has features. Split
-as the set's configuration says; of MovieLens 1,500 random users with all their events, to keep the
+as the set's configuration says; of MovieLens 1,000 random users with all their events, to keep the
 whole within an hour of one core. Before training
 
 - a tenth of the users lose all their events (``new users``: at test nothing is known of them but
@@ -67,7 +67,7 @@ SETS = {
     "synthetic": Setting(
         "sample", 20, shop={"rows": 40_000, "users_count": 2_000, "items_count": 1_000}
     ),
-    "ml-1m": Setting("movielens_1m", 6, users=1_500),
+    "ml-1m": Setting("movielens_1m", 5, users=1_000),
 }
 # set -> group -> features that it adds to the ids.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {

@@ -11,7 +11,7 @@ Sets and protocols (AUC as in the paper: every held-out item against all items t
 - ``.../made-cold``: a random fifth of the items keeps 4 training events each; every user who had
   others of those items is asked about one of them. All its questions are cold.
 - ``synthetic``: a shop of 4,000 users, 4,000 items and 80,000 purchases, sparse as the paper's sets
-  are, whose images show category and style, a part of what decides a purchase. ``ml-1m``: 2,000
+  are, whose images show category and style, a part of what decides a purchase. ``ml-1m``: 1,000
   random users with all their events, and the posters.
 
 Both models have 20 factors: BPR-MF 20, VBPR 10 and 10 visual, as in the paper; same negatives, same
@@ -48,7 +48,7 @@ BLIND = {"dim": 20, "l2": 0.01}
 # ``own_from`` 0, as in the paper: few events mean that few want an item, not that it is new.
 SEEING = {"dim": 10, "visual_dim": 10, "l2": 0.01, "l2_visual": 0.001, "own_from": 0}
 EVERY = 2  # epochs between validations
-ML_USERS = 2_000
+ML_USERS = 1_000
 
 
 def areas(name: str, params: dict[str, Any], data: RetrievalData, epochs: int, seed: int) -> Arrays:
@@ -134,7 +134,7 @@ def movielens(results: Results, kept: Kept, quick: bool, seed: int) -> None:
             "descriptors": with_vectors(data, described),
             "genre-cnn": with_vectors(data, np.where(there[:, None], taught, 0.0)),
         }
-        compare(results, kept, name, versions, 2 if quick else 16, seed)
+        compare(results, kept, name, versions, 2 if quick else 12, seed)
 
 
 def _taught(*arguments: Any) -> Arrays:
