@@ -60,6 +60,7 @@ def ask(model: Any, requests: list[Asked], k: int, **more: Any) -> dict[str, np.
         "device": tf.constant([r.device for r in requests]),
         "history": rows([r.history for r in requests]),
         "exclude": rows([r.exclude for r in requests]),
+        "include": tf.fill([len(requests), 1], ""),
         "among_genres": rows([r.genres for r in requests]),
         "k": tf.constant(k),
         "weight_relevance": tf.fill([len(requests)], NAN),

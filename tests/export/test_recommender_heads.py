@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,16 @@ from tests.export.objective_parts import WEIGHTS, Shop, ask, config, events, wri
 from tests.tables import small_tables
 from tfrec.config import ConfigError
 from tfrec.export.calibrate import CALIBRATION_FILE, calibrate_trained, calibrations_of
+from tfrec.export.recommender.heads import Heads
 from tfrec.rerank.calibration_fit import fit_platt
-from tfrec.training.ranking import EVALUATION_BATCH, EVALUATION_SEED, predict_rows, scorer
+from tfrec.rerank.calibration_heads import HeadCalibrations
+from tfrec.training.ranking import (
+    EVALUATION_BATCH,
+    EVALUATION_SEED,
+    build_ranker,
+    predict_rows,
+    scorer,
+)
 from tfrec.training.ranking_rows import RankingRows
 
 
@@ -116,31 +123,47 @@ def test_other_names_and_columns_in_place_of_heads(shop: Shop) -> None:
     np.testing.assert_allclose(got["part_revenue"][0], got["part_purchase"][0] * prices, rtol=1e-5)
 
 
-def test_a_given_rate_goes_before_that_of_training(tmp_path: Path) -> None:
-    """Of one task: p / (p + (1 - p) / kept) of the calibrated score."""
+def test_of_one_task_the_score_is_the_chance(shop: Shop, tmp_path: Path) -> None:
+    """p / (p + (1 - p) / kept) of the calibrated score; a given rate goes before the counted."""
     single = {"model": "wide_deep", "objectives": {}, "primary": None, "params": {"hidden": [8]}}
-    weights = {"relevance": 0.0, "purchase": 1.0}
-
-    def settings(undo: object) -> object:
-        return {"weights": weights, "calibration": "platt", "undo_sampling": undo}
-
-    own = write_shop(tmp_path / "single", config(single, utility=settings("none")))
-    answers = {}
-    for undo in ("none", 0.02, "auto"):
-        answers[undo] = ask(own.live(config(single, utility=settings(undo))), 1, 8)
-    p = answers["none"]["part_purchase"].astype(np.float64)
-    sampling = calibrations_of(own.folder / "ranking").sampling
-    assert sampling is not None
-    for undo, kept in ((0.02, 0.02), ("auto", sampling.kept)):
-        np.testing.assert_array_equal(answers[undo]["item_id"], answers["none"]["item_id"])
-        want = p / (p + (1 - p) / kept)
-        np.testing.assert_allclose(answers[undo]["part_purchase"], want, rtol=1e-4)
-    # An export of before says nothing of its sampling.
-    shutil.copytree(own.folder, tmp_path / "before", symlinks=True)
-    (tmp_path / "before" / "ranking" / CALIBRATION_FILE).unlink()
-    before = Shop(tmp_path / "before", None, own.data)
+    ranking = config(single, utility={}).ranking
+    model = build_ranker(ranking, shop.data)
+    report = calibrate_trained(model, shop.data, ranking, "platt", tmp_path)
+    assert report is not None
+    assert list(report.heads) == ["score"]
+    known = calibrations_of(tmp_path)
+    assert known.sampling is not None
+    assert (known.sampling.observed, known.sampling.share) == ("score", 1.0)
+    score = np.array([[0.05, 0.3, 0.9]])
+    kept = json.loads((tmp_path / CALIBRATION_FILE).read_text())["calibrations"]["score"]
+    p = platt(score, kept)
+    for undo, rate in (("none", 1.0), (0.02, 0.02), ("auto", known.sampling.kept)):
+        settings = config(single, utility={"weights": {"purchase": 1.0}, "undo_sampling": undo})
+        parts = Heads(settings, ["score"], known).parts({"score": tf.constant(score, tf.float32)})
+        np.testing.assert_allclose(parts["p_purchase"], p / (p + (1 - p) / rate), rtol=1e-4)
+        np.testing.assert_allclose(parts["relevance"], score, rtol=1e-6)
+    # An export of before says nothing of its sampling; a rate that is given will do.
+    Heads(config(single, utility={"undo_sampling": 0.02}), ["score"], HeadCalibrations())
     with pytest.raises(ValueError, match="how the ranker's negatives were sampled"):
-        before.module(config(single, utility=settings("auto")))
+        Heads(config(single, utility={"undo_sampling": "auto"}), ["score"], HeadCalibrations())
+
+
+def test_what_is_conditional_moves_with_a_drawn_score() -> None:
+    """A drawn click moves purchases and revenue in proportion, a drawn purchase no click."""
+    rows = {"click": [0.5], "purchase": [0.1], "revenue": [3.0], "rating": [4.0]}
+    for primary, want in {
+        "click": {"click": 0.25, "purchase": 0.05, "revenue": 1.5, "rating": 4.0},
+        "purchase": {"click": 0.5, "purchase": 0.25, "revenue": 7.5, "rating": 4.0},
+    }.items():
+        heads = Heads(
+            config({"primary": primary}, utility={}),
+            [*rows, "score"],
+            HeadCalibrations(),
+        )
+        scores = {n: tf.constant([v]) for n, v in {**rows, "score": rows[primary]}.items()}
+        moved = heads.drawn(scores, tf.constant([[0.25]]))
+        for name, value in {**want, "score": 0.25}.items():
+            assert float(moved[name][0, 0]) == pytest.approx(value), (primary, name)
 
 
 @pytest.mark.parametrize(

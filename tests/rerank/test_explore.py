@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
+from tfrec.rerank.constraints import Constraints, Limit
 from tfrec.rerank.explore import as_scores, epsilon_greedy, explore, propensity_of, thompson
 from tfrec.rerank.random import FIRST, GAMMA, SECOND, normal, uniform
 
@@ -78,6 +79,74 @@ def test_epsilon_greedy_equals_a_loop(k: int) -> None:
             np.testing.assert_allclose(got.propensity[row].numpy(), chances, atol=1e-6)
         again = propensity_of(scores, got.indices, epsilon)
         np.testing.assert_allclose(again, got.propensity, atol=1e-6)
+
+
+def slow_limited(
+    scores: np.ndarray,
+    groups: np.ndarray,
+    tried: np.ndarray,
+    k: int,
+    epsilon: float,
+    coins: list[float],
+    picks: list[float],
+) -> tuple[list[int], list[float]]:
+    """At most one of a group (0 is none); where that cannot be, whoever is left."""
+    left, taken = list(range(len(scores))), set()
+    found, chances = [], []
+    for j in range(k):
+        fine = [i for i in left if groups[i] == 0 or groups[i] not in taken] or left
+        best = max(fine, key=lambda i: (scores[i], -i))
+        may = [i for i in fine if tried[i]]
+        rate = epsilon if may else 0.0
+        chosen = best
+        if coins[j] < rate:
+            chosen = may[int(np.float32(picks[j]) * np.float32(len(may)))]
+        found.append(chosen)
+        even = rate / len(may) if chosen in may else 0.0
+        chances.append((1 - rate) * (chosen == best) + even)
+        left.remove(chosen)
+        taken.add(groups[chosen])
+    return found, chances
+
+
+def test_rules_and_the_pool_narrow_what_chance_may_choose() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(60, 7)).astype(np.float32)
+    groups = rng.integers(0, 4, (60, 7))
+    tried = rng.random((60, 7)) < 0.6
+    seeds = tf.range(60, dtype=tf.int64)
+    rules = Constraints((Limit(tf.constant(groups), 1),))
+    got = epsilon_greedy(scores, 5, 0.5, seeds, tried=tf.constant(tried), rules=rules)
+    explored = 0
+    for row in range(60):
+        coins, picks = (slow_uniform(row, 5, s) for s in (0, 1))
+        lists, chances = slow_limited(scores[row], groups[row], tried[row], 5, 0.5, coins, picks)
+        assert got.indices[row].numpy().tolist() == lists
+        np.testing.assert_allclose(got.propensity[row].numpy(), chances, atol=1e-6)
+        explored += sum(c < 0.5 for c in chances)
+    assert explored > 20
+    again = propensity_of(scores, got.indices, 0.5, tried=tf.constant(tried), rules=rules)
+    np.testing.assert_allclose(again, got.propensity, atol=1e-6)
+    # An item beyond the candidates is one that the policy cannot show; the rest is judged on.
+    strange = np.where(np.arange(5) == 1, 7, got.indices.numpy())
+    told = propensity_of(scores, strange, 0.5, tried=tf.constant(tried), rules=rules).numpy()
+    assert (told[:, 1] == 0).all()
+    np.testing.assert_allclose(told[:, 0], got.propensity.numpy()[:, 0], atol=1e-6)
+
+
+def test_what_must_be_shown_leaves_less_to_chance() -> None:
+    scores = np.array([[5.0, 4.0, 3.0, 2.0, 1.0]] * 50, np.float32)
+    must = tf.constant([[False, False, False, True, True]] * 50)
+    rules = Constraints(must=must)
+    got = epsilon_greedy(scores, 3, 1.0, tf.range(50, dtype=tf.int64), rules=rules)
+    lists = got.indices.numpy()
+    assert all({3, 4} <= set(row) for row in lists.tolist())
+    first_is_free = lists[:, 0] < 3
+    np.testing.assert_allclose(
+        got.propensity.numpy()[first_is_free], [[0.2, 0.5, 1.0]] * sum(first_is_free)
+    )
+    again = propensity_of(scores, lists, 1.0, rules=rules)
+    np.testing.assert_allclose(again, got.propensity, atol=1e-6)
 
 
 def test_propensities_are_the_frequencies() -> None:

@@ -142,8 +142,8 @@ def compare(
         got = np.asarray(answered[name])
         if got.shape != want.shape:
             found.append(Difference(route, number, name, "shape", 1.0))
-        elif want.dtype.kind == "f":
-            size = _largest(want, got.astype(np.float32))
+        elif want.dtype.kind in "fiu":
+            size = _largest(want.astype(np.float32), got.astype(np.float32))
             if not size <= tolerance:
                 found.append(Difference(route, number, name, "score", size))
         else:

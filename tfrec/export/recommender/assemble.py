@@ -90,7 +90,7 @@ def assemble(
     )
     sources = Sources(config.recommender, catalogue, model.calls, model.specs, model.index)
     heads = Heads(config, rank.structured_outputs, calibrations_of(ranking))
-    sample = _sampler(config, ranker, ranking)
+    sample = sampler(config, ranker, ranking)
     value = Value(config, catalogue, rank, rank_specs, heads, sample)
     lists = Lists(config.rerank, catalogue, _looks(config, catalogue, model, items))
     users = {
@@ -139,7 +139,7 @@ def save_recommender(module: Recommendation, folder: str | Path) -> Path:
     return folder
 
 
-def _sampler(config: Config, ranker: Any, folder: str | Path) -> Any:
+def sampler(config: Config, ranker: Any, folder: str | Path) -> Any:
     """The ranker's signature ``rank_sample``, where it is needed; else None.
 
     Raises:

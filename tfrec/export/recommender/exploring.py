@@ -19,7 +19,6 @@ from tfrec.export.recommender.inputs import EXPLORE, SEED, SHOWN
 from tfrec.export.recommender.lists import Lists
 from tfrec.export.recommender.sources import Request
 from tfrec.export.recommender.value import Value, Worth
-from tfrec.rerank.constraints import Constraints
 from tfrec.rerank.explore import (
     Explored,
     as_scores,
@@ -84,7 +83,7 @@ class Exploring(tf.Module):
             self.rate(request),
             request.raw[SEED],
             tried=self._tried(order),
-            rules=Constraints(self._lists.limits(items)),
+            rules=self._lists.rules(request, items),
         )
 
     def chances(
@@ -117,7 +116,7 @@ class Exploring(tf.Module):
             chance = share_of(self._lists.order(request, items, drawn), at)
         else:
             order = as_scores(self._lists.order(request, items, worth.utility), worth.utility)
-            rules = Constraints(self._lists.limits(items))
+            rules = self._lists.rules(request, items)
             tried = self._tried(order)
             chance = propensity_of(order, at, self.rate(request), tried=tried, rules=rules)
         candidates = tf.reduce_sum(

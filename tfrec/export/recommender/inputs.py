@@ -18,7 +18,7 @@ from tfrec.export.raw import EXCLUDE, K
 from tfrec.schema import HISTORY, USER_ID
 
 NOW, TRADE_OFF = "now", "trade_off"
-SEED, EXPLORE, SHOWN = "seed", "explore", "shown"
+INCLUDE, SEED, EXPLORE, SHOWN = "include", "seed", "explore", "shown"
 AMONG, WEIGHT = "among_", "weight_"
 Specs = dict[str, tf.TensorSpec]
 
@@ -64,6 +64,7 @@ def request_specs(
     specs = {USER_ID: tf.TensorSpec(one, tf.string, USER_ID), **users}
     specs[HISTORY] = tf.TensorSpec(many, tf.string, HISTORY)
     specs[EXCLUDE] = tf.TensorSpec(many, tf.string, EXCLUDE)
+    specs[INCLUDE] = tf.TensorSpec(many, tf.string, INCLUDE)
     specs[K] = tf.TensorSpec(None, tf.int32, K)
     for feature in among:
         specs[AMONG + feature] = tf.TensorSpec(many, tf.string, AMONG + feature)

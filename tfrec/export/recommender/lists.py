@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from tfrec.config import RerankConfig
 from tfrec.export.recommender.catalogue import Catalogue
+from tfrec.export.recommender.filters import is_member
 from tfrec.export.recommender.inputs import TRADE_OFF
 from tfrec.export.recommender.sources import CODES, Request, Sources
 from tfrec.export.recommender.value import Value, Worth
-from tfrec.rerank.constraints import Limit
+from tfrec.rerank.constraints import Constraints, Limit
 from tfrec.rerank.select import rerank
 
 
@@ -76,29 +77,42 @@ class Lists(tf.Module):
         categories = target = None
         if config.method == "calibrated":
             categories, target = (each(v) for v in self._mixes(request, items))
-        found = rerank(
-            rows,
-            request.k,
-            method=config.method,
-            trade_off=trade_off,
-            vectors=None if self.looks is None else each(tf.gather(self.looks, items)),
-            categories=categories,
-            target=target,
-            window=config.window,
-            ridge=config.ridge,
-            normalise=config.normalise and config.method != "none",
-            limits=[Limit(each(limit.groups), limit.at_most) for limit in self.limits(items)],
-        )
-        if not several:
-            return found.indices
-        return tf.reshape(found.indices, [batch, times, request.k])
+        vectors = None if self.looks is None else each(tf.gather(self.looks, items))
+        limits = [
+            Limit(each(limit.groups), limit.at_most) for limit in self.rules(request, items).limits
+        ]
 
-    def limits(self, items: tf.Tensor) -> list[Limit]:
-        """The limits on groups of candidates int64 [batch, candidate]."""
-        return [
+        def best(must: tf.Tensor | None) -> tf.Tensor:
+            return rerank(
+                rows,
+                request.k,
+                method=config.method,
+                trade_off=trade_off,
+                vectors=vectors,
+                categories=categories,
+                target=target,
+                window=config.window,
+                ridge=config.ridge,
+                normalise=config.normalise and config.method != "none",
+                limits=limits,
+                must=must,
+            ).indices
+
+        # Lists that must hold nothing are quicker made.
+        indices = tf.cond(
+            tf.reduce_any(request.included > 0),
+            lambda: best(each(required(request, items))),
+            lambda: best(None),
+        )
+        return tf.reshape(indices, [batch, times, request.k]) if several else indices
+
+    def rules(self, request: Request, items: tf.Tensor) -> Constraints:
+        """The limits on groups, and what the list must hold, of int64 [batch, candidate]."""
+        limits = tuple(
             Limit(tf.gather(self.catalogue.groups[name].codes, items), most)
             for name, most in self._config.max_per_group.items()
-        ]
+        )
+        return Constraints(limits, must=required(request, items))
 
     def choose(
         self, places: tf.Tensor, items: tf.Tensor, sources: tf.Tensor, worth: Worth
@@ -163,6 +177,11 @@ class Lists(tf.Module):
 
         chosen = tf.cond(tf.reduce_any(short), fill, lambda: chosen)
         return chosen, tf.reduce_any(tf.equal(chosen.sources, CODES["fallback"]), axis=1)
+
+
+def required(request: Request, items: tf.Tensor) -> tf.Tensor:
+    """Which candidates int64 [batch, candidate] the list must hold, bool like them."""
+    return (items > 0) & is_member(items, request.included)
 
 
 def _taken(

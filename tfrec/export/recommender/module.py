@@ -10,8 +10,9 @@ from tfrec.config import Config
 from tfrec.export.raw import EXAMPLES, EXCLUDE, SCORE, TITLE, K
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.exploring import Exploring, own_seeds, seeds_of
-from tfrec.export.recommender.filters import allowed_items, asked_for
+from tfrec.export.recommender.filters import allowed_items, asked_for, is_member
 from tfrec.export.recommender.inputs import (
+    INCLUDE,
     SEED,
     SHOWN,
     Specs,
@@ -45,6 +46,7 @@ class Recommendation(tf.Module):
     | user and context features | raw, by name, [batch, ...]; '' and NaN are missing |
     | `k` | int32, scalar or [batch]: list length |
     | `exclude` | string [batch, E], never answered |
+    | `include` | string [batch, I], in the list where it is not excluded, filtered or sold out |
     | `among_<feature>` | string [batch, A]: only items with one of these values; none: all items |
     | `weight_<goal>` | float32 [batch]; NaN takes the configured weight |
     | `now` | int64 [batch], seconds since 1970, 0 for the clock; where time matters |
@@ -58,7 +60,7 @@ class Recommendation(tf.Module):
     | `score` | float32 [batch, k], the utility; -inf beside '' |
     | `part_<goal>` | float32 [batch, k], that goal's share of the utility |
     | `relevance` | float32 [batch, k], the ranker's score |
-    | `source` | string [batch, k]: `retrieval`, `similar`, `popular` or `fallback` |
+    | `source` | string [batch, k]: `retrieval`, `similar`, `popular`, `fallback`, `include` |
     | `fallback` | bool [batch]: places were filled with what is popular, or a filter gave way |
     | `rule` | string [batch, rule], the rules that may give way; see ``rules.py`` |
     | `relaxed` | int32 [batch, rule], items of the list that break each rule |
@@ -142,17 +144,25 @@ class Recommendation(tf.Module):
         filtered = tf.reduce_any(asked_for(raw))
         rows = tf.shape(history)[0]
         strict = self._config.recommender.strict
+        allowed = tf.cond(
+            filtered,
+            lambda: allowed_items(self.catalogue, raw, excluded, strict),
+            lambda: tf.ones([rows, 0], tf.bool),
+        )
+        asked = self.catalogue.positions(raw[INCLUDE])
+        fine = tf.cond(
+            filtered,
+            lambda: tf.gather(allowed, asked, batch_dims=1),
+            lambda: tf.ones_like(asked, tf.bool),
+        )
         return Request(
             raw=raw,
             history=history,
             banned=excluded if repeats else tf.concat([excluded, history], axis=1),
             excluded=excluded,
+            included=tf.where(fine & ~is_member(asked, excluded), asked, tf.zeros_like(asked)),
             filtered=filtered,
-            allowed=tf.cond(
-                filtered,
-                lambda: allowed_items(self.catalogue, raw, excluded, strict),
-                lambda: tf.ones([rows, 0], tf.bool),
-            ),
+            allowed=allowed,
             k=tf.maximum(tf.reduce_max(raw[K]), 0),
         )
 

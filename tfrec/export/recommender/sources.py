@@ -15,7 +15,7 @@ from tfrec.export.recommender.filters import is_member
 from tfrec.features.encode import recent
 from tfrec.schema import ITEM_ID
 
-NAMES = ("", "retrieval", "similar", "popular", "fallback")
+NAMES = ("", "retrieval", "similar", "popular", "fallback", "include")
 CODES = {name: code for code, name in enumerate(NAMES)}
 
 
@@ -27,6 +27,7 @@ class Request(NamedTuple):
         history: int64 [batch, H], item indices, 0 where unknown.
         banned: int64 [batch, E], not to be answered: what is excluded and what was seen.
         excluded: int64 [batch, E], the request's own exclusions alone.
+        included: int64 [batch, I], what the list must hold; 0 where that cannot be shown.
         filtered: bool [], whether any row narrows the catalogue.
         allowed: bool [batch, n_items + 1] where ``filtered``, else [batch, 0].
         k: int32 [], list length.
@@ -36,6 +37,7 @@ class Request(NamedTuple):
     history: tf.Tensor
     banned: tf.Tensor
     excluded: tf.Tensor
+    included: tf.Tensor
     filtered: tf.Tensor
     allowed: tf.Tensor
     k: tf.Tensor
@@ -70,17 +72,19 @@ class Sources(tf.Module):
         """Distinct candidates and what gave each first.
 
         Returns:
-            Item indices int64 [batch, candidate] and source codes int32 of the same shape, in the
-            order of the sources; 0 behind where a row has fewer.
+            Item indices int64 [batch, candidate] and source codes int32 of the same shape: what the
+            list must hold, then in the order of the sources; 0 behind where a row has fewer.
         """
-        found, sources = [], []
+        found = [request.included]
+        sources = [tf.fill(tf.shape(request.included), CODES["include"])]
         for name, count in self._config.sources.items():
             wanted = tf.minimum(tf.maximum(count, request.k), self.catalogue.n_items)
             items = getattr(self, f"_{name}")(request, wanted)
             found.append(items)
             sources.append(tf.fill(tf.shape(items), CODES[name]))
         items, codes = tf.concat(found, axis=1), tf.concat(sources, axis=1)
-        return compact(items, codes, tf.maximum(self._config.candidates, request.k))
+        most = tf.maximum(self._config.candidates, request.k)
+        return compact(items, codes, most + tf.shape(request.included)[1])
 
     # -- one by one ---------------------------------------------------------------------------
 
