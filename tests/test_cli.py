@@ -134,6 +134,8 @@ def test_query_over_grpc(made: Path) -> None:
             "query", "--address", server.grpc_address, "--user", "u1", "--user", "stranger",
             "-k", 3, "--data", made / "tables", "--timeout", 20,
         )  # fmt: skip
+        alone = run("query", "--address", server.grpc_address, "-u", "u1", "--timeout", 20)
+    assert "Thing" in alone  # the model knows the titles itself
     assert "user u1: had 12" in printed
     assert "user stranger: new here" in printed
     assert "Thing" in printed

@@ -239,13 +239,28 @@ def _to_lists(answer: Prediction, batch: int, k: int) -> list[list[Recommendatio
     except UnicodeDecodeError as error:
         raise BadAnswerError(f"An item_id must be UTF-8: {error}.") from None
     lists = []
-    for row, values in zip(rows, scores[:, :k].tolist(), strict=True):
+    for row, values, names in zip(rows, scores[:, :k].tolist(), _titles(answer, rows), strict=True):
         # An empty id fills up the list where fewer than k items were left to recommend.
-        kept = [(item, score) for item, score in zip(row, values, strict=True) if item]
+        kept = [one for one in zip(row, values, names, strict=True) if one[0]]
         lists.append(
-            [Recommendation(i, float(s), n, answer.version) for n, (i, s) in enumerate(kept)]
+            [
+                Recommendation(item, float(score), n, answer.version, title=title)
+                for n, (item, score, title) in enumerate(kept)
+            ]
         )
     return lists
+
+
+def _titles(answer: Prediction, rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Display names of a batch of lists; '' where the model answers none."""
+    titles = np.asarray(answer.outputs.get("title", ""))
+    if titles.ndim != 2 or len(titles) != len(rows):
+        return [[""] * len(row) for row in rows]
+    names = [row[: len(ids)] for row, ids in zip(titles.tolist(), rows, strict=True)]
+    return [
+        [n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in row]
+        for row in names
+    ]
 
 
 def _text(value: str | bytes) -> str:

@@ -20,6 +20,7 @@ class Recommendation:
         version: version of the model that answered; None where the transport does not say
             (REST) or no server answered.
         from_fallback: True where the server was away and the list is the caller's own.
+        title: the item's display name where the model answers one, else ''.
     """
 
     item_id: str
@@ -27,6 +28,7 @@ class Recommendation:
     rank: int
     version: int | None = None
     from_fallback: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ class Recorder:
 
     def recommend(self, user: str, k: int, **given: Any) -> list[SimpleNamespace]:
         self.asked.append({"user": user, "k": k, **given})
-        return [SimpleNamespace(item_id="i1", score=0.5)]
+        return [SimpleNamespace(item_id="i1", score=0.5, title="Kettle")]
 
 
 def test_a_query_is_a_feature_of_the_call() -> None:
     client = Recorder("query", "age")
     answers = list(recommend_rows(client, ["u1", "u2"], 3, None, query="rustic kettle"))
-    assert [a.items for a in answers] == [[("i1", "", 0.5)]] * 2
+    assert [a.items for a in answers] == [[("i1", "Kettle", 0.5)]] * 2
     assert [call["user"] for call in client.asked] == ["u1", "u2"]
     assert all(call["features"] == {"query": "rustic kettle"} for call in client.asked)
 

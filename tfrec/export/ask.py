@@ -101,7 +101,8 @@ def recommend_rows(
         found = client.recommend(user, k, history=history, exclude=history, features=features)
         last = ", ".join(known.get(i, i) for i in history[-SHOWN:][::-1])
         heading = f"user {user}: " + (f"had {len(history)}, last {last}" if history else "new here")
-        yield Answer(heading, [(r.item_id, known.get(r.item_id, ""), r.score) for r in found])
+        shown = [(r.item_id, known.get(r.item_id) or r.title, r.score) for r in found]
+        yield Answer(heading, shown)
 
 
 def example_users(facts: UserFacts, count: int, seed: int = 0) -> list[str]:

@@ -67,6 +67,15 @@ def test_empty_ids_that_fill_up_a_list_are_dropped(connect: Any) -> None:
     assert ids(connect().recommend("u", 5, exclude=exclude)) == ["i8", "i9"]
 
 
+def test_titles_come_along_where_the_model_answers_them(connect: Any, fake: Any) -> None:
+    assert [one.title for one in connect().recommend("u", 2)] == ["", ""]
+    shout = np.vectorize(lambda item: f"Thé {item}".encode() if item else b"", otypes=[object])
+    fake.mangle = lambda out: {**out, "title": shout(out["item_id"])}
+    exclude = [f"i{n}" for n in range(8)]
+    best = connect().recommend("u", 5, exclude=exclude)
+    assert [one.title for one in best] == ["Thé i8", "Thé i9"]
+
+
 def test_similar(connect: Any, fake: Any) -> None:
     client = connect()
     assert ids(client.similar("i1", 3)) == ["i0", "i2", "i3"]
