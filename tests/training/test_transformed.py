@@ -12,17 +12,17 @@ from tests.builders import retrieval_data
 from tfrec.data.encoded import Interactions
 from tfrec.evaluation.protocol import held_out
 from tfrec.export.context import held_out_context
-from tfrec.schema import FeatureTable
+from tfrec.schema import Feature, FeatureTable
 from tfrec.training import transformed
 from tfrec.training.transformed import read_raw_events
 
 FEATURES = FeatureTable(
-    features=[
-        {"name": "age", "role": "user", "kind": "numeric"},
-        {"name": "query", "role": "context", "kind": "categorical"},
-        {"name": "tags", "role": "context", "kind": "multi"},
-        {"name": "price", "role": "item", "kind": "numeric"},
-    ]
+    features=(
+        Feature(name="age", role="user", kind="numeric"),
+        Feature(name="query", role="context", kind="categorical"),
+        Feature(name="tags", role="context", kind="multi"),
+        Feature(name="price", role="item", kind="numeric"),
+    )
 )
 # user, item, time, place in the log, query, tags; u1 had i1 and buys it again, u2 buys i3 twice.
 ROWS = [
