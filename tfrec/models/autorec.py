@@ -12,6 +12,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Side
 from tfrec.models.row_model import RowModel, Schedule
+from tfrec.models.row_odds import RowOdds
 from tfrec.models.row_products import Products, level_marks, value_marks
 
 Units = Literal["rating", "levels"]
@@ -25,8 +26,8 @@ class AutoRec(RowModel):
     the net sees which columns are), and the output is linear, as in the paper; added to it is the
     row's own mean, drawn towards the mean of all: the one figure of a row that the shared weights
     would otherwise have to spell out. With ``units="levels"`` a column is one unit a level, as the
-    RBM's, and the output is the expected level of a softmax: the net that ``dbn`` starts from a
-    stack of RBMs, here from random weights.
+    RBM's, and the output is the expected level of a softmax, to whose scores the row's ``RowOdds``
+    are added: the net that ``dbn`` starts from a stack of RBMs, here from random weights.
 
     Args:
         data: encoded data.
@@ -74,6 +75,7 @@ class AutoRec(RowModel):
         n, k = self.n_columns, self.n_levels if units == "levels" else 1
         random = np.random.default_rng(0)
         levels = self.scale.levels
+        self.odds = RowOdds(self.scale, data.train.weight)
         self.marks = level_marks(self.n_levels) if k > 1 else value_marks(levels)
         before = n * k
         for i, size in enumerate(self.sizes):
@@ -106,13 +108,12 @@ class AutoRec(RowModel):
         hidden = self.act(self.rows_in(code, self.marks, self["w0"]) + self["b0"])
         for i in range(1, len(self.sizes)):
             hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"b{i}"])
-        if self.units == "levels":
-            return hidden
-        return tf.concat([hidden, self.row_mean(code)], axis=1)
+        own = self.odds(code) if self.units == "levels" else self.row_mean(code)
+        return tf.concat([hidden, own], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.units == "levels":
-            return self["out"], self["out_bias"]
+            return self.odds.through(self["out"]), self["out_bias"]
         # The row's mean passes through with weight 1.
         return tf.pad(self["out"], [[0, 0], [0, 0], [0, 1]], constant_values=1.0), self["out_bias"]
 
@@ -127,15 +128,12 @@ class AutoRec(RowModel):
             kept = tf.random.uniform(tf.shape(code)) >= self.dropout
             given = tf.where(kept, code, 0)
         hidden = self.encode(given)
-        weights, biases = self.output()
         at = tf.where(code > 0)  # the loss looks at rated columns alone
-        if self.units == "rating":
-            # Apart from the product, which may be rounded.
-            weights, row = self["out"], tf.gather(hidden[:, -1:], at[:, 0])
-            scores = self.rows_out(hidden[:, :-1], weights, at) + row
-        else:
-            scores = self.rows_out(hidden, weights, at)
-        predicted = self.link(scores + tf.gather(biases, at[:, 1]))
+        # The row's own part goes past the product, which may be rounded.
+        code_size = self["out"].shape[-1]
+        own = tf.gather(hidden[:, code_size:], at[:, 0])
+        scores = self.rows_out(hidden[:, :code_size], self["out"], at) + own
+        predicted = self.link(scores + tf.gather(self["out_bias"], at[:, 1]))
         actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
         count = tf.cast(tf.shape(at)[0], tf.float32)
         squares = tf.reduce_sum((actual - predicted) ** 2)

@@ -81,6 +81,7 @@ class DBNRating(AutoRec):
             cd=[self.cd],
             weight_decay=self.weight_decay,
             optimizer="adam",
+            row_odds=True,  # as this net has them
             history_length=self.history_length,
             products=self.products,
         )
@@ -92,7 +93,9 @@ class DBNRating(AutoRec):
         self._set("b0", first["hidden"])
         self._set("out", first["w"])
         self._set("out_bias", first["visible"])
-        coded = np.concatenate([first.encode(batch[CODE]).numpy() for batch in rows])
+        coded = np.concatenate(
+            [first.encode(batch[CODE]).numpy()[:, : self.hidden[0]] for batch in rows]
+        )
         for i in range(1, len(self.hidden)):
             machine = self._machine(i, coded)
             self._set(f"w{i}", machine.w)

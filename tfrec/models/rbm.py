@@ -235,8 +235,12 @@ class RatingRBM(RowModel):
 
     # -- answers ------------------------------------------------------------------------------
 
+    def hidden_chances(self, code: tf.Tensor) -> tf.Tensor:
+        """``p(h = 1 | v)``, float32 [batch, F], of level codes int32 [batch, n_columns]."""
+        return tf.sigmoid(self._up(code))
+
     def encode(self, code: tf.Tensor) -> tf.Tensor:
-        hidden = tf.sigmoid(self._up(code))
+        hidden = self.hidden_chances(code)
         return hidden if self.odds is None else tf.concat([hidden, self.odds(code)], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
