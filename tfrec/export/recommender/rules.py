@@ -54,6 +54,7 @@ class Rules(tf.Module):
         Returns:
             int32 [batch, rule].
         """
+        items = tf.pad(items, [[0, 0], [0, 1]])  # a list of no places has one to look at
         there = items > 0
         marks = [
             over_limit(tf.gather(self.catalogue.groups[name].codes, items), most)
@@ -84,7 +85,7 @@ def over_limit(groups: tf.Tensor, most: int) -> tf.Tensor:
         Bool [batch, k].
     """
     shape = tf.shape(groups)
-    flat = tf.reshape(groups, [shape[0], -1])
+    flat = tf.reshape(groups, [shape[0], shape[1] * shape[2]])
     # Sorted by group, an item's distance from its group's first is how many came before it.
     order = tf.argsort(flat, axis=1, stable=True)
     ordered = tf.gather(flat, order, batch_dims=1)
