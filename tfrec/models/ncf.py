@@ -108,6 +108,7 @@ class NeuMF(NCF):
         gmf_pairs: ``pairs`` of the GMF's pre-training; with ``catalogue`` it begins as a dot
             product and takes a few times the epochs, each much shorter.
         gmf_l2: regularisation of that pre-training; by default ``l2``.
+        gmf_negatives: of that pre-training, where they cost nothing; by default ``negatives``.
         gmf_learning_rate: of that pre-training; by default the training's.
         block_users: users a step of ``catalogue``.
         data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
@@ -129,6 +130,7 @@ class NeuMF(NCF):
         finetune_learning_rate: float | None = None,
         gmf_pairs: str = "sampled",
         gmf_l2: float | None = None,
+        gmf_negatives: int | None = None,
         gmf_learning_rate: float | None = None,
         block_users: int = BLOCK_USERS,
         negatives: int = 4,
@@ -158,7 +160,8 @@ class NeuMF(NCF):
         self.pretrain, self.pretrain_epochs, self.alpha = pretrain, epochs, alpha
         self.finetune, self.finetune_learning_rate = finetune, finetune_learning_rate
         self.gmf_learning_rate = gmf_learning_rate
-        gmf = (negatives, l2 if gmf_l2 is None else gmf_l2, *answer, gmf_pairs, block_users)
+        gmf_l2 = l2 if gmf_l2 is None else gmf_l2
+        gmf = (gmf_negatives or negatives, gmf_l2, *answer, gmf_pairs, block_users)
         stages = [NCF(data, parts[:1], *gmf), NCF(data, parts[1:], negatives, l2, *answer)]
         # Behind functions: the stages share the parts, but their biases are not this model's, and
         # their batches are no weights.
