@@ -82,7 +82,7 @@ class Feature(BaseModel):
             ``conv``.
         shares: for ``text``: another text feature whose vocabulary and vectors this one uses, as a
             query those of the titles it is to find.
-        separator: splits a ``multi`` column that arrives as one string.
+        separator: cuts the strings of a ``multi`` column; lists are taken as they are.
         transform: for ``numeric``: ``zscore``, ``log`` (log1p of the positive part, then z-score)
             or ``none``.
         clip: for ``numeric``: a z-score lies within ``-clip..clip`` standard deviations; what lies

@@ -50,7 +50,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.3, variable.shape))
-    titles = title_table(data.item_ids, {"i3": "Third"})
+    titles = title_table(list(data.item_ids), {"i3": "Third"})
     plain = folder / "plain" / "1"
     export_retrieval(model, data, encoder, plain, titles)
     asked = ask(
@@ -97,15 +97,19 @@ def test_the_graph_stays_and_the_report_is_anew(grown: Grown) -> None:
     assert read_features(added.folder) == read_features(grown.plain.folder)
 
 
+@pytest.mark.slow
 def test_update_moves_an_item_to_another_cell(grown: Grown, tmp_path: Path) -> None:
+    """In 8-bit cells, whose exact vectors move along."""
+    coded = refresh(grown.indexed.folder, tmp_path / "coded", quantised=True, cells=3)
+    assert coded.after.quantised
     moved = pa.table({"item_id": ["n1", "n4"], "style": [[-60.0, 1.0, 9.0], [2.0, 0.0, 0.0]]})
     results = [
-        add_items(a.folder, moved, tmp_path / name, update=True)
-        for name, a in (("plain", grown.plain), ("indexed", grown.indexed))
+        add_items(folder, moved, tmp_path / name, update=True)
+        for name, folder in (("plain", grown.plain.folder), ("indexed", coded.folder))
     ]
     assert (results[1].added, results[1].updated, results[1].items) == (("n4",), ("n1",), 24)
     assert results[1].index is not None
-    assert results[1].index.grown == 5
+    assert (results[1].index.grown, results[1].index.cells) == (2, 3)
     want, got = (tf.saved_model.load(str(r.folder)) for r in results)
     lists = [everything(m, k=24, history=[["n4"]]) for m in (want, got)]
     np.testing.assert_array_equal(lists[0]["item_id"], lists[1]["item_id"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.tables import FEATURES, small_data, small_tables
 from tfrec.features.encode import dense_numbers, dense_strings, recent
 from tfrec.features.encoder import parse_examples, raw_specs
-from tfrec.features.fit import fit_encoder
+from tfrec.features.fit import encode_table, fit_encoder
 from tfrec.features.fitted import number_statistics, order_vocabulary
 from tfrec.schema import Feature, FeatureTable
 
@@ -135,3 +135,32 @@ def test_empty_attribute_values_are_missing(tmp_path: Path) -> None:
     encoder = fit_encoder(splits["train"], users, items, FEATURES, tmp_path, 5)
     assert encoder.sizes["age"] == 2
     assert encoder({"age": tf.constant(["", "x"])})["age"].numpy().tolist() == [0, 1]
+
+
+def test_a_separator_cuts_strings_and_leaves_lists_whole(tmp_path: Path) -> None:
+    """Tables of the data room hold lists, a notebook's or a request's strings: one encoding."""
+    kept = {"name": "tags", "role": "item", "kind": "multi", "max_length": 3, "min_count": 2}
+    lists = [["a", "b"], [], ["b"], ["c", "a", "b", "d"], None, ["d", "rare"]]
+    texts = ["a|b", "", " b|", "c|a||b | d", None, "d|rare"]
+    splits, users, _ = small_tables(items=6)
+    found = {}
+    for name, values, separator in (
+        ("lists", lists, None),
+        ("cut lists", lists, "|"),
+        ("texts", texts, "|"),
+    ):
+        features = FeatureTable.model_validate({"features": [{**kept, "separator": separator}]})
+        items = pa.table({"item_id": [f"i{i}" for i in range(6)], "tags": values})
+        encoder = fit_encoder(splits["train"], users, items, features, tmp_path / name, 4)
+        found[name] = encode_table(items, features.of("item"), encoder)["tags"]
+        assert sorted(encoder.vocabulary("tags")[1:]) == ["a", "b", "d"]
+        np.testing.assert_array_equal(found[name], found["lists"])
+        if name == "texts":
+            for layout in (
+                tf.constant([["a|b", ""], ["", ""], ["b", ""], ["c|a", "b|d"]]),
+                tf.ragged.constant([["a|b"], [], ["b"], ["c|a|b|d"]]),
+                tf.ragged.constant([["a|b"], [], ["b"], ["c|a", "b|d"]]).to_sparse(),
+            ):
+                got = encoder({"tags": layout})["tags"]
+                np.testing.assert_array_equal(got, found["lists"][:4])
+    assert (found["lists"] > 0).sum(axis=1).tolist() == [2, 0, 1, 3, 0, 2]

@@ -96,6 +96,10 @@ def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: s
         return tf.constant(pc.fill_null(column, b"").to_pylist(), tf.string)
     if spec.shape.rank == 1:
         return tf.constant(pc.fill_null(pc.cast(column, pa.string()), "").to_pylist(), tf.string)
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        # One text with a separator is a list of one: the model cuts it.
+        texts = pc.fill_null(pc.cast(column, pa.string()), "").to_pylist()
+        return tf.constant(texts, tf.string)[:, tf.newaxis]
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     flat = pc.fill_null(pc.cast(pc.list_flatten(column), pa.binary()), b"")
     values = tf.constant(flat.to_numpy(zero_copy_only=False), tf.string)

@@ -97,8 +97,25 @@ def dense_numbers(values: Any) -> tf.Tensor:
 
 def _multi(feature: Feature, values: Any) -> tf.Tensor:
     if feature.separator is not None:
-        values = tf.strings.split(dense_strings(values, None), feature.separator)
+        values = _cut(values, feature.separator)
     return dense_strings(values, feature.max_length)
+
+
+def _cut(values: Any, separator: str) -> tf.RaggedTensor:
+    """Strings cut at a separator, trimmed, empty ones left out; lists may be cut already.
+
+    Canonical tables hold lists (``tfrec.data.convert``), requests and a notebook's tables strings.
+    """
+    if isinstance(values, tf.SparseTensor):
+        values = tf.RaggedTensor.from_sparse(values)
+    if not isinstance(values, tf.RaggedTensor):
+        values = tf.convert_to_tensor(values)
+        values = values[:, tf.newaxis] if values.shape.rank == 1 else values
+        values = tf.RaggedTensor.from_tensor(values)
+    parts = tf.strings.split(values.flat_values, separator)
+    parts = parts.with_flat_values(tf.strings.strip(parts.flat_values))
+    present = parts.with_flat_values(tf.not_equal(parts.flat_values, ""))
+    return values.with_flat_values(tf.ragged.boolean_mask(parts, present)).merge_dims(1, 2)
 
 
 def _numeric(feature: Feature, values: Any, analyzer: Analyzer) -> dict[str, tf.Tensor]:

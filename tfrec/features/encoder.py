@@ -126,7 +126,7 @@ def raw_specs(features: Iterable[Feature], history: bool) -> dict[str, tf.Tensor
             specs[feature.name] = tf.TensorSpec([None], tf.float32, feature.name)
         elif feature.kind == "embedding":
             specs[feature.name] = tf.TensorSpec([None, feature.dim], tf.float32, feature.name)
-        elif feature.kind == "multi" and feature.separator is None:
+        elif feature.kind == "multi":
             specs[feature.name] = tf.TensorSpec([None, None], tf.string, feature.name)
         else:
             specs[feature.name] = tf.TensorSpec([None], tf.string, feature.name)
