@@ -95,6 +95,21 @@ def test_negatives_follow_the_exponent(exponent: float) -> None:
     assert share[1] == 0
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.02])
+def test_all_epochs_have_equally_many_batches(threshold: float) -> None:
+    """Keras would take a shorter epoch for the end of the data and stop."""
+    data = random_data(n_users=30, n_items=40)
+    batches = skip_gram_dataset(data.train, 16, 0, **{**PLAIN, "threshold": threshold})
+    centres = [[b[CENTRE].numpy() for b in batches] for _ in range(12)]
+    assert {len(epoch) for epoch in centres} == {int(batches.cardinality())}
+    found = [sum(int((c > 0).sum()) for c in epoch) for epoch in centres]
+    if threshold:
+        assert len(set(found)) > 1
+        assert max(found) < len(data.train)
+    else:
+        assert set(found) == {len(data.train)}
+
+
 def test_sub_sampling_thins_out_frequent_items() -> None:
     counts = np.array([0, 900, 100])
     np.testing.assert_allclose(keep_probability(counts, 0.09)[1:], [0.1**0.5, 0.9**0.5])

@@ -55,6 +55,10 @@ def skip_gram_dataset(
 ) -> tf.data.Dataset:
     """One epoch: every event that sub-sampling keeps is a centre once.
 
+    All epochs have the same number of batches, however many events are kept: Keras ends training at
+    the first epoch that is shorter than the one before. The number covers the expected events and
+    four standard deviations.
+
     Its contexts are the kept events of the same user at most ``b`` places away, ``b`` drawn from
     1..window for each centre (nearer events count more, as in word2vec). Events left out close
     ranks, so a window may reach further.
@@ -96,8 +100,12 @@ def skip_gram_dataset(
     stretches = max(1, batch_size // length)
     each = -(-shared // stretches)
     counts = events.item_counts()
+    share = keep_probability(counts, threshold)[events.item]
+    most = share.sum() + 4 * np.sqrt((share * (1 - share)).sum())
+    most = min(int(np.ceil(most)), len(events)) + length - 1  # the phase shifts all
+    batches = -(-most // (stretches * length))
     user, item = tf.constant(events.user), tf.constant(events.item, tf.int64)
-    kept_share = tf.constant(keep_probability(counts, threshold)[events.item], tf.float32)
+    kept_share = tf.constant(share, tf.float32)
     cumulative = tf.constant(negative_cumulative(counts[1:], exponent))
     centre_at = tf.range(length, dtype=tf.int64)
     context_at = tf.range(-window, length + window, dtype=tf.int64)
@@ -112,7 +120,6 @@ def skip_gram_dataset(
         ends = tf.cumsum(tf.math.bincount(users, minlength=events.n_users + 1, dtype=tf.int64))
         starts = tf.pad(ends[:-1], [[1, 0]])
         phase = tf.random.stateless_uniform([], seeds(2), 0, length, tf.int64)
-        batches = (size + phase + stretches * length - 1) // (stretches * length)
         first = tf.range(batches * stretches, dtype=tf.int64) * length - phase
         first = tf.random.experimental.stateless_shuffle(first, seed=seeds(3))
 
@@ -146,4 +153,5 @@ def skip_gram_dataset(
         return cut.enumerate().map(batch, num_parallel_calls=2)
 
     numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-    return numbers.flat_map(epoch).prefetch(2)
+    counted = tf.data.experimental.assert_cardinality(batches)
+    return numbers.flat_map(epoch).apply(counted).prefetch(2)
