@@ -101,7 +101,7 @@ MODELS: dict[str, Preset] = {
             "gmf_negatives": 8,
             "gmf_learning_rate": 0.006,
             "block_users": 128,
-            "pretrain_epochs": [120, 10],
+            "pretrain_epochs": [160, 10],
             "alpha": 0.75,
             "finetune_learning_rate": 0.05,
         },
