@@ -124,7 +124,10 @@ def best_of(scores: np.ndarray, questions: HeldOut) -> np.ndarray:
     rows, seen = questions.seen(0, len(questions.users))
     allowed = scores.copy()
     allowed[rows, seen - 1] = -np.inf
-    return (np.argsort(-allowed, axis=1, kind="stable")[:, : KS[-1]] + 1).astype(np.int32)
+    best = np.argsort(-allowed, axis=1, kind="stable")[:, : KS[-1]]
+    # Where fewer than k items are left a list is short: 0 behind.
+    left = np.isfinite(np.take_along_axis(allowed, best, axis=1))
+    return np.where(left, best + 1, 0).astype(np.int32)
 
 
 def measured(lists: np.ndarray, questions: HeldOut, data: RetrievalData, name: str) -> Evaluation:
