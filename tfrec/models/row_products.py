@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 Products = Literal["auto", "dense", "bfloat16", "sparse"]
-# A dense step of one softmax layer each way takes 2/3 of the sparse one's time at 4.1% rated
-# (MovieLens-1M, 100 and 500 hidden units, one core): they break even near 2.5%.
+# A dense step of one softmax layer each way takes 0.5 to 0.7 of the sparse one's time at 4% rated
+# and 0.9 to 1.2 at 2% (benchmarks/ratings_products.py, 500 and 100 hidden units): even near 2.5%.
 DENSE_FROM = 0.025
 
 
