@@ -254,8 +254,10 @@ def main() -> None:
             try:
                 run_set(results, name, seeds, given.quick, Path(folder), kept)
             except OutOfTime as stopped:
-                print(f"time is up before {stopped}; call again with the same --kept")
-                return
+                print(
+                    f"time is up before {stopped}; what is finished is written; call again to go on"
+                )
+                break
     print(f"wrote {results.write()}")
 
 

@@ -183,8 +183,7 @@ def main() -> None:
                 if options.only in (None, name):
                     run(results, kept, options.quick, seed)
     except OutOfTime as stopped:
-        print(f"time is up before {stopped}; call again with the same --kept")
-        return
+        print(f"time is up before {stopped}; what is finished is written; call again to go on")
     print(results.write())
 
 

@@ -88,6 +88,41 @@ def test_scores_are_the_papers_formula(made: tuple[RetrievalData, Any], vbpr: An
             assert scores[user - 1, item - 1] == pytest.approx(expected, abs=1e-5)
 
 
+def test_own_from_says_which_items_have_a_part_of_their_own(
+    made: tuple[RetrievalData, Any],
+) -> None:
+    """0: the drawn pairs teach that nobody wanted an item; 1: it stays where its looks put it."""
+    data = made[0]
+    unmet = np.flatnonzero(cold(data)[1:]) + 1
+    counts = data.train.item_counts()
+    fewest = int(counts[counts > 0].min())
+    train = TRAIN.model_copy(update={"epochs": 2})
+    for own_from, has_own in ((0, counts >= 0), (1, counts > 0), (fewest + 1, counts > fewest)):
+        model = fit_retrieval("vbpr", {**VISUAL, "own_from": own_from}, train, data).model
+        looks = model.looks.known(tf.range(61, dtype=tf.int64))
+        seen = tf.matmul(looks, model.visual_bias).numpy()[:, 0]
+        own = model.item_bias.numpy()[:, 0] - seen
+        assert (np.abs(own[1:]) > 1e-6).tolist() == has_own[1:].tolist()
+        if own_from == 0:
+            assert (own[unmet] < 0).all()
+    with pytest.raises(ValueError, match=r"own_from from 0.*got 4, 4, 0.001, -1"):
+        build("vbpr", data, {**VISUAL, "own_from": -1})
+
+
+def test_l2_visual_holds_what_all_pairs_share(made: tuple[RetrievalData, Any]) -> None:
+    data = made[0]
+    train = TRAIN.model_copy(update={"epochs": 3})
+    sizes = [
+        float(
+            tf.norm(
+                fit_retrieval("vbpr", {**VISUAL, "l2_visual": l2}, train, data).model.projection
+            )
+        )
+        for l2 in (0.0, 10.0)
+    ]
+    assert sizes[1] < 0.3 * sizes[0]
+
+
 def test_items_described_by_an_image_score_as_the_catalogue(
     made: tuple[RetrievalData, Any], vbpr: Any
 ) -> None:

@@ -21,7 +21,8 @@ class Looks(tf.keras.layers.Layer):
     Vectors (brought by the user, or pooled by a frozen application) lose their mean over the items
     that have one and are scaled to a mean square length of 1, so that one learning rate fits all;
     an item without one is at the mean, which is 0. Images without an application pass an
-    ``ImageEncoder`` that is trained with the model.
+    ``ImageEncoder`` that is trained with the model; its vector ``v`` is kept inside the unit ball,
+    ``v / sqrt(1 + |v|^2)``, or it would grow as fast as regularisation shrinks what reads it.
 
     Args:
         data: the catalogue.
@@ -89,7 +90,9 @@ class Looks(tf.keras.layers.Layer):
 
     def _one(self, feature: Feature, rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
         if feature.name in self.images:
-            return self.images[feature.name].of(rows)
+            vectors = self.images[feature.name].of(rows)
+            squares = tf.reduce_sum(vectors**2, axis=1, keepdims=True)
+            return vectors * tf.math.rsqrt(1.0 + squares)
         values = rows[feature.name]
         mean, scale = self.moments[feature.name]
         there = tf.reduce_any(tf.not_equal(values, 0.0), axis=1, keepdims=True)
