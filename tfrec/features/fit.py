@@ -97,7 +97,10 @@ def _counts(table: pa.Table, feature: Feature) -> Counter[str]:
         return counts
     strings = pa.array(list(values), pa.string())
     if feature.separator is not None:
-        strings = pc.list_flatten(pc.split_pattern(strings, feature.separator))
+        # Trimmed, and nothing between two separators is no value: as the encoding cuts them.
+        parts = pc.list_flatten(pc.split_pattern(strings, feature.separator))
+        parts = pc.ascii_trim_whitespace(parts)
+        strings = parts.filter(pc.not_equal(parts, ""))
     return Counter(count_values(strings))
 
 

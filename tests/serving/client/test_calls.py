@@ -69,7 +69,7 @@ def test_empty_ids_that_fill_up_a_list_are_dropped(connect: Any) -> None:
 
 def test_titles_come_along_where_the_model_answers_them(connect: Any, fake: Any) -> None:
     assert [one.title for one in connect().recommend("u", 2)] == ["", ""]
-    shout = np.vectorize(lambda item: f"Thé {item}".encode() if item else b"", otypes=[object])
+    shout = np.vectorize(lambda item: "Thé ".encode() + item if item else b"", otypes=[object])
     fake.mangle = lambda out: {**out, "title": shout(out["item_id"])}
     exclude = [f"i{n}" for n in range(8)]
     best = connect().recommend("u", 5, exclude=exclude)

@@ -84,7 +84,11 @@ class Sources(tf.Module):
             sources.append(tf.fill(tf.shape(items), CODES[name]))
         items, codes = tf.concat(found, axis=1), tf.concat(sources, axis=1)
         most = tf.maximum(self._config.candidates, request.k)
-        return compact(items, codes, most + tf.shape(request.included)[1])
+        items, codes = compact(items, codes, most + tf.shape(request.included)[1])
+        # Each row has as many more as it must hold: empty strings in the request change nothing.
+        held = tf.reduce_sum(tf.cast(request.included > 0, tf.int32), axis=1, keepdims=True)
+        kept = tf.range(tf.shape(items)[1])[tf.newaxis] < most + held
+        return tf.where(kept, items, tf.zeros_like(items)), tf.where(kept, codes, 0)
 
     # -- one by one ---------------------------------------------------------------------------
 
