@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipelines.apart import environment, run_script
+
 DRIVE = Path(__file__).with_name("drive.py")
 KILL_AT = "RankingTrainer ..."
 
@@ -40,20 +41,12 @@ class Ran:
         return sorted(folders, key=lambda p: int(p.name))[number]
 
 
-def _command(step: str, root: Path) -> list[str]:
-    return [sys.executable, str(DRIVE), step, str(root)]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-
-
 def _run_and_kill(root: Path) -> str:
     """Kills the run with SIGKILL as soon as the named component begins."""
     lines: list[str] = []
     with subprocess.Popen(
-        _command("one", root),
-        env=_environment(),
+        [sys.executable, str(DRIVE), "one", str(root)],
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,13 +67,5 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """All runs; about three minutes on two idle cores."""
     root = tmp_path_factory.mktemp("pipeline")
     before = _run_and_kill(root)
-    done = subprocess.run(
-        _command("all", root),
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-8000:]
-    return Ran(root, before, done.stdout, json.loads((root / "found.json").read_text()))
+    printed = run_script("drive.py", "all", root)
+    return Ran(root, before, printed, json.loads((root / "found.json").read_text()))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.export.test_index_add import ask
+from tests.pipelines.apart import run_script
 from tests.pipelines.content_run import FEATURES, ITEMS
 from tfrec.data.tables import read_tables
 from tfrec.export.golden import load_golden
@@ -23,7 +21,6 @@ from tfrec.features.image_prepare import prepare_items
 from tfrec.schema import FeatureTable
 from tfrec.training.transformed import read_records, split_files
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -31,16 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run left."""
     folder = tmp_path_factory.mktemp("content")
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("content_run.py")), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-6000:]
-    (folder / "printed.txt").write_text(ran.stdout)
+    (folder / "printed.txt").write_text(run_script("content_run.py", folder))
     return folder
 
 

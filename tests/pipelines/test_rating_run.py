@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +13,17 @@ import tensorflow as tf
 from serving.client import Client
 from serving.options import Options
 from serving.server import Server
+from tests.pipelines.apart import run_script
 from tfrec.data.synthetic import id_array
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("rated")
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("rating_run.py")), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-4000:]
-    return {**json.loads((folder / "found.json").read_text()), "output": ran.stdout}
+    printed = run_script("rating_run.py", folder)
+    return {**json.loads((folder / "found.json").read_text()), "output": printed}
 
 
 def test_the_gate_lets_it_through(report: dict[str, Any]) -> None:

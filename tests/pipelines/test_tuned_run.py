@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from tests.pipelines.apart import run_script
 from tests.pipelines.tuned_run import DIMS
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_the_best_trial_is_trained_and_pushed(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("tuned_run.py")), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-4000:]
+    run_script("tuned_run.py", tmp_path)
     node = tmp_path / "run/artifacts/RetrievalTuner"
     (best,) = node.glob("best_hyperparameters/*/best_hyperparameters.txt")
     dim = json.loads(best.read_text())["params"]["dim"]

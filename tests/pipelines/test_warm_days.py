@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pipelines.apart import run_script
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_the_second_day_begins_where_the_first_ended(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("warm_days.py")), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-4000:]
-    first, rest = ran.stdout.split("DAY second", 1)
+    printed = run_script("warm_days.py", tmp_path)
+    first, rest = printed.split("DAY second", 1)
     second, again = rest.split("DAY again", 1)
     assert "warm start from" not in first
     assert "warm start from" in second

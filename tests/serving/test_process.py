@@ -6,9 +6,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.processes import Running
 from tests.serving import saved_models
 from tests.serving.conftest import Client, array
 from tests.serving.test_server import busy_request, entry, listing, reload, until
@@ -24,29 +23,16 @@ from tests.serving.test_server import busy_request, entry, listing, reload, unti
 START_S = 120.0  # a loaded machine takes its time to import TensorFlow
 
 
-class Process:
-    """``python -m serving`` with these flags; ``lines`` is what it has said."""
+class Process(Running):
+    """``python -m serving`` with these flags."""
 
     def __init__(self, repository: Path, *flags: str) -> None:
-        self.lines: list[str] = []
-        self.popen = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-m", "serving", "--host=127.0.0.1", "--port=0", *flags],
             cwd=repository,
             # what a user has, not the quieter setting of the tests
             env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
-            stderr=subprocess.PIPE,
-            text=True,
         )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            self.lines.append(line)
-
-    def said(self, pattern: str) -> list[str]:
-        return re.findall(pattern, "".join(self.lines))
 
     def client(self) -> Client:
         port = until(lambda: self.said(r"gRPC ModelServer at [\d.]+:(\d+) "), START_S)[0]
@@ -55,19 +41,6 @@ class Process:
         return Client(
             address, f"http://{rest[0]}" if rest else None, grpc.insecure_channel(address), True
         )
-
-    def ended(self, seconds: float = 60) -> int:
-        status = self.popen.wait(seconds)
-        self._reader.join()
-        return status
-
-    def kill(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.wait()
-        self._reader.join()
-        assert self.popen.stderr is not None
-        self.popen.stderr.close()
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 from serving.options import Options
 from serving.proxy import run_proxy
 from serving.server import Server
+from tests.processes import Running
 from tests.store.servers import until
 from tests.store.test_front import KNOWN, Caller, fill, write_echo
 from tfrec.config.store import StoreConfig
@@ -28,41 +27,21 @@ TAKEN = -1  # stands for a port that somebody has
 COMMAND = "from tfrec.cli import app; app()"
 
 
-class Command:
-    """``tfrec ARGUMENTS`` as a process of its own; ``lines`` is what it has said."""
+class Command(Running):
+    """``tfrec ARGUMENTS`` as a process of its own."""
 
     def __init__(self, *arguments: str) -> None:
-        self.lines: list[str] = []
-        self.popen = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        self.lines.extend(self.popen.stderr)
-        self.popen.stderr.close()
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        super().__init__([sys.executable, "-c", COMMAND, *arguments], env=environment)
 
     def said(self, pattern: str) -> list[str]:
         assert self.popen.poll() is None, "".join(self.lines)
-        return re.findall(pattern, "".join(self.lines))
+        return super().said(pattern)
 
     def end(self) -> int:
         """Exit status after SIGTERM."""
         self.popen.send_signal(signal.SIGTERM)
-        status = self.popen.wait(60)
-        self._reader.join()
-        return status
-
-    def kill(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.wait()
-        self._reader.join()
+        return self.ended()
 
 
 @pytest.fixture
