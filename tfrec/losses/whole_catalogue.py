@@ -23,6 +23,11 @@ class WholeCatalogue(NamedTuple):
     weights: tf.Tensor
     examples: tf.Tensor
 
+    def charged(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Sum over the examples of what its user [batch] and its item [item] cost, float32 []."""
+        of_items = tf.tensordot(tf.reduce_sum(self.weights, axis=0), items, 1)
+        return tf.tensordot(self.examples, users, 1) + of_items
+
 
 def whole_catalogue_logistic(
     logits: tf.Tensor, counts: tf.Tensor, negatives: float

@@ -12,7 +12,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrec.losses.logistic import softplus
+from tfrec.models.blocks import in_blocks
+from tfrec.models.history_set import once
 
+USERS = 64  # users folded in at a time
 SPREAD = 8192  # most items of the catalogue that stand for the unobserved ones
 RATE = 0.5  # first step of Adam, in standard deviations of the users; falls to 0
 BETA_1, BETA_2, EPSILON = 0.8, 0.95, 1e-7
@@ -20,6 +23,12 @@ BETA_1, BETA_2, EPSILON = 0.8, 0.95, 1e-7
 # scattered than the users: at a third folded vectors come out as long as learned ones on
 # MovieLens-1M, and rank best (docs/fold-in.md).
 PRIOR = 1.0 / 3.0
+
+
+def average_user(users: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Mean of the users, float32 [dim]; arguments as of ``covariance_factor``. Zeros of none."""
+    share = weight / tf.maximum(tf.reduce_sum(weight), 1.0)
+    return tf.linalg.matvec(users, share, transpose_a=True)
 
 
 def covariance_factor(users: tf.Tensor, mean: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
@@ -44,6 +53,69 @@ def covariance_factor(users: tf.Tensor, mean: tf.Tensor, weight: tf.Tensor) -> t
     level = tf.maximum(tf.linalg.trace(spread) / dim, 1e-8)
     eye = tf.eye(dim)
     return tf.linalg.cholesky((1.0 - share) * spread + (share + 1e-4) * level * eye)
+
+
+def with_folded(
+    vectors: tf.Tensor, strangers: tf.Tensor, fold: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+    """Vectors with those of strangers folded in; where there are none, nothing is computed.
+
+    Args:
+        vectors: float32 [batch, dim].
+        strangers: bool [batch].
+        fold: gives float32 [row, dim] of row numbers int64 [row].
+
+    Returns:
+        float32 [batch, dim].
+    """
+    rows = tf.where(strangers)
+    return tf.cond(
+        tf.shape(rows)[0] > 0,
+        lambda: tf.tensor_scatter_nd_update(vectors, rows, fold(rows[:, 0])),
+        lambda: vectors,
+    )
+
+
+def fold_in_histories(
+    history: tf.Tensor,
+    last_item: int | tf.Tensor,
+    logits: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    start: tf.Tensor,
+    factor: tf.Tensor,
+    n_items: int,
+    *,
+    negatives: float,
+    l2: float | tf.Tensor,
+    steps: int,
+    spread: int = SPREAD,
+) -> tf.Tensor:
+    """``fold_in_by_steps`` of histories as they come, ``USERS`` at a time.
+
+    Args:
+        history: int64 [batch, H] item indices, repeats and unknown ones among them.
+        last_item: largest known index.
+        logits, start, factor, n_items, negatives, l2, steps, spread: see ``fold_in_by_steps``.
+
+    Returns:
+        float32 [batch, dim].
+    """
+    dim, batch = factor.shape[0], tf.shape(history)[0]
+    begin = tf.broadcast_to(start, [batch, dim])
+
+    def block(first: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+        return fold_in_by_steps(
+            once(history[first:stop], last_item),
+            logits,
+            begin[first:stop],
+            factor,
+            n_items,
+            negatives=negatives,
+            l2=l2,
+            steps=steps,
+            spread=spread,
+        )
+
+    return tf.ensure_shape(in_blocks(batch, USERS, block), [None, dim])
 
 
 def fold_in_by_steps(

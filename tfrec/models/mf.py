@@ -12,9 +12,12 @@ from tfrec.losses.optimizers import LazyAdam
 from tfrec.losses.replicas import global_sum
 from tfrec.losses.whole_catalogue import whole_catalogue_logistic
 from tfrec.models.base import Recommender, Users
-from tfrec.models.blocks import in_blocks
-from tfrec.models.fold_in import covariance_factor, fold_in_by_steps
-from tfrec.models.history_set import once
+from tfrec.models.fold_in import (
+    average_user,
+    covariance_factor,
+    fold_in_histories,
+    with_folded,
+)
 from tfrec.models.pairs import (
     BLOCK_USERS,
     COUNTS,
@@ -24,8 +27,6 @@ from tfrec.models.pairs import (
     user_blocks,
 )
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
-
-FOLD_IN_USERS = 64  # users folded in at a time
 
 
 class MatrixFactorisation(Recommender):
@@ -133,8 +134,7 @@ class MatrixFactorisation(Recommender):
     def refresh(self) -> None:
         """Mean and covariance of the learned users: who is unknown is taken for one of them."""
         table = tf.concat([self.users, self.user_bias], axis=1)
-        count = tf.maximum(tf.reduce_sum(self.user_known), 1.0)
-        self.average.assign(tf.linalg.matvec(table, self.user_known / count, transpose_a=True))
+        self.average.assign(average_user(table, self.user_known))
         self.scatter.assign(covariance_factor(table, self.average, self.user_known))
 
     def fold_in(self, history: tf.Tensor) -> tf.Tensor:
@@ -157,20 +157,17 @@ class MatrixFactorisation(Recommender):
             bias = tf.gather(self.item_bias, items)[:, :, 0] + vectors[:, self.dim :]
             return dots + bias + self.bias
 
-        def block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-            return fold_in_by_steps(
-                once(history[start:stop], self.n_items),
-                logits,
-                self.average,
-                self.scatter,
-                self.n_items,
-                negatives=self.negatives,
-                l2=self.l2,
-                steps=self.fold_in_steps,
-            )
-
-        folded = in_blocks(tf.shape(history)[0], FOLD_IN_USERS, block)
-        return tf.ensure_shape(folded, [None, self.dim + 1])
+        return fold_in_histories(
+            history,
+            self.n_items,
+            logits,
+            self.average,
+            self.scatter,
+            self.n_items,
+            negatives=self.negatives,
+            l2=self.l2,
+            steps=self.fold_in_steps,
+        )
 
     def user_embedding(self, users: Users) -> tf.Tensor:
         """Users of training have a learned vector; the others are folded in from their history."""
@@ -181,13 +178,8 @@ class MatrixFactorisation(Recommender):
         learned = tf.where(known[:, tf.newaxis], tf.gather(self.users, row), average)
         if HISTORY not in users:
             return learned
-        rows = tf.where(~known)
-
-        def folded() -> tf.Tensor:
-            new = self.fold_in(tf.gather(users[HISTORY], rows[:, 0]))
-            return tf.tensor_scatter_nd_update(learned, rows, new)
-
-        return tf.cond(tf.shape(rows)[0] > 0, folded, lambda: learned)
+        history = users[HISTORY]
+        return with_folded(learned, ~known, lambda rows: self.fold_in(tf.gather(history, rows)))
 
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
@@ -266,10 +258,8 @@ class LogisticMF(MatrixFactorisation):
             found = whole_catalogue_logistic(logits, batch[COUNTS], self.negatives)
             of_user = tf.reduce_sum(user**2, axis=1) + user_bias[:, 0] ** 2
             of_item = tf.reduce_sum(item**2, axis=1) + item_bias[:, 0] ** 2
-            squares = tf.tensordot(found.examples, of_user, 1)
-            squares += tf.tensordot(tf.reduce_sum(found.weights, axis=0), of_item, 1)
-            mine = tf.reduce_sum(found.examples)
-            total = (found.loss + 0.5 * self.l2 * squares) / global_sum(mine)
+            penalty = 0.5 * self.l2 * found.charged(of_user, of_item)
+            total = (found.loss + penalty) / global_sum(tf.reduce_sum(found.examples))
         variables = self.trainable_variables
         gradients = tape.gradient(total, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))

@@ -15,8 +15,14 @@ from tfrec.losses.replicas import global_sum
 from tfrec.losses.whole_catalogue import whole_catalogue_logistic
 from tfrec.models.base import Recommender, Users
 from tfrec.models.blocks import in_blocks
-from tfrec.models.fold_in import SPREAD, covariance_factor, fold_in_by_steps
-from tfrec.models.history_set import once
+from tfrec.models.fold_in import (
+    SPREAD,
+    USERS,
+    average_user,
+    covariance_factor,
+    fold_in_histories,
+    with_folded,
+)
 from tfrec.models.ncf_content import Side
 from tfrec.models.ncf_parts import Part
 from tfrec.models.pairs import (
@@ -30,7 +36,6 @@ from tfrec.models.pairs import (
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID, Role
 
 CATALOGUE_BYTES = 64 << 20  # activations alive while the catalogue is scored
-FOLD_IN_USERS = 64  # users folded in at a time
 FOLD_IN_BYTES = 48 << 20  # activations of one step of theirs
 REFRESH_BLOCK = 8192  # items whose vectors are made at a time
 
@@ -222,10 +227,8 @@ class NCF(Recommender):
         users, items = self._learning_users(batch), self._learning_items(everything)
         logits = self._logits(users, items)
         found = whole_catalogue_logistic(logits, batch[COUNTS], self.negatives)
-        of_item = tf.reduce_sum(found.weights, axis=0)
-        row = tf.concat([rows[0] for rows in items], axis=1)
-        squares = tf.reduce_sum(tf.linalg.matvec(row**2, self._prices()) * of_item)
-        squares += tf.reduce_sum(tf.linalg.matvec(users**2, self._prices()) * found.examples)
+        rows, prices = tf.concat([part[0] for part in items], axis=1), self._prices()
+        squares = found.charged(*(tf.linalg.matvec(v**2, prices) for v in (users, rows)))
         return found.loss, squares, tf.reduce_sum(found.examples)
 
     def _prices(self) -> tf.Tensor:
@@ -255,11 +258,9 @@ class NCF(Recommender):
         Where ids were hidden in training the features alone stand for the unknown. Also brings the
         items' vectors up to date.
         """
-        if self.user_side is None or not self.id_dropout:
-            weight = self.user_known / tf.maximum(tf.reduce_sum(self.user_known), 1.0)
-            means = [tf.linalg.matvec(part.users, weight, transpose_a=True) for part in self.parts]
-            self.average.assign(tf.concat(means, axis=0))
         table = tf.concat([part.users for part in self.parts], axis=1)
+        if self.user_side is None or not self.id_dropout:
+            self.average.assign(average_user(table, self.user_known))
         self.scatter.assign(covariance_factor(table, self.average, self.user_known))
         if self.item_side is not None:
             size = self.n_items + 1
@@ -304,25 +305,18 @@ class NCF(Recommender):
 
     def _fold(self, history: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
         """User vectors float32 [batch, width] of histories, the network and the items held."""
-
-        spread = max(1, min(SPREAD, FOLD_IN_BYTES // (FOLD_IN_USERS * self._pair_bytes)))
-
-        def block(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-            return fold_in_by_steps(
-                once(history[start:stop], self._known_items()),
-                lambda vectors, items: self._logits(vectors, self._items(items)),
-                begin[start:stop],
-                self.scatter,
-                self.n_items,
-                negatives=self.negatives,
-                l2=self.l2 * self._prices(),
-                steps=self.fold_in_steps,
-                spread=spread,
-            )
-
-        width = self.average.shape[0]
-        folded = in_blocks(tf.shape(history)[0], FOLD_IN_USERS, block)
-        return tf.ensure_shape(folded, [None, width])
+        return fold_in_histories(
+            history,
+            self._known_items(),
+            lambda vectors, items: self._logits(vectors, self._items(items)),
+            begin,
+            self.scatter,
+            self.n_items,
+            negatives=self.negatives,
+            l2=self.l2 * self._prices(),
+            steps=self.fold_in_steps,
+            spread=max(1, min(SPREAD, FOLD_IN_BYTES // (USERS * self._pair_bytes))),
+        )
 
     def _known_items(self) -> int | tf.Tensor:
         """Largest item index there is; an export may have been given more than were trained."""
@@ -340,14 +334,11 @@ class NCF(Recommender):
             return vectors
         history = tf.cast(users[HISTORY], tf.int64)
         told = tf.reduce_any((history >= 1) & (history <= self._known_items()), axis=1)
-        rows = tf.where(~known & told)
-
-        def folded() -> tf.Tensor:
-            at = rows[:, 0]
-            new = self._fold(tf.gather(history, at), tf.gather(vectors, at))
-            return tf.tensor_scatter_nd_update(vectors, rows, new)
-
-        return tf.cond(tf.shape(rows)[0] > 0, folded, lambda: vectors)
+        return with_folded(
+            vectors,
+            ~known & told,
+            lambda rows: self._fold(tf.gather(history, rows), tf.gather(vectors, rows)),
+        )
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
         """Item by item in blocks: never more than ``CATALOGUE_BYTES`` of activations."""
