@@ -10,14 +10,13 @@ Each size runs in a process of its own, so that its peak memory is its own.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import Results, arguments
+from benchmarks.common import Results, arguments, peak_mib
 
 ITEMS = 20_000
 K = 10
@@ -50,11 +49,11 @@ def measure(users: int, folder: Path) -> dict[str, float]:
     recommender = BatchRecommender(folder / "model", space.tables.interactions, space.tables.users)
     everyone = space.tables.users.column("user_id").to_pylist()
     recommender.write(everyone[:2048], K, folder / "warm.parquet")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mib()
     started = time.perf_counter()
     recommender.write(everyone, K, folder / "lists.parquet")
     seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    after = peak_mib()
     return {"users_per_s": users / seconds, "peak_MiB": after, "added_MiB": after - before}
 
 

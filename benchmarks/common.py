@@ -12,10 +12,16 @@ import datetime as dt
 import json
 import os
 import platform
+import resource
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS_DIR = HERE / "results"
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def shared_data() -> Path | None:

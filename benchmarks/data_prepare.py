@@ -7,12 +7,11 @@ counts.
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import Results, arguments, shared_data
+from benchmarks.common import Results, arguments, peak_mib, shared_data
 from tfrec.config import Config, load_config, parse_config
 from tfrec.data import Summary, prepare
 
@@ -59,7 +58,7 @@ def main() -> None:
         name = f"synthetic-{rows:.0e}".replace("+0", "")
         results.add("prepare", "rows_per_s", rows / seconds, protocol=name, seed=0)
         # The peak of the process so far: these run first, from small to large.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_mib()
         results.add("prepare", "peak_memory", peak, protocol=name, unit="MiB", seed=0)
     data = shared_data()
     if data is None:

@@ -18,7 +18,6 @@ processor seconds of the whole process, which other work on the machine disturbs
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.common import Results, arguments
+from benchmarks.common import Results, arguments, peak_mib
 from tfrec.evaluation import Evaluation
 
 USERS, ITEMS, SEEN = 6040, 3706, 165
@@ -166,7 +165,7 @@ def main() -> None:
                 raise AssertionError(f"{theirs}: numbers differ by {differ}: {numbers}")
             note = f"d={dim}, from {theirs}"
             results.add("tfrec lists", "difference", differ, protocol=PROTOCOL, note=note)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     results.add("evaluation_speed", "peak_memory", peak, protocol=PROTOCOL, unit="MiB")
     print(f"wrote {results.write()}")
 

@@ -10,7 +10,6 @@ its own, so that its peak memory is its own. One test item a user; seen items ar
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Results, arguments
+from benchmarks.common import Results, arguments, peak_mib
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 DIM = 64
@@ -64,12 +63,12 @@ def one(rows: int) -> dict[str, float]:
         model._half_sweep(model.users, model.items, matrix)
         model._half_sweep(model.items, model.users, transposed)
         found[target] = time.perf_counter() - began
-    found["als_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["als_peak_mib"] = peak_mib()
     plain = registry.build("mf_logistic", data, {"dim": DIM})
     began = time.perf_counter()
     evaluate(plain, data, "test", lists=False)
     found["evaluation_s"] = time.perf_counter() - began
-    found["evaluation_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["evaluation_peak_mib"] = peak_mib()
     del found["warm-up"]
     tf.keras.backend.clear_session()
     return found

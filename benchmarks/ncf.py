@@ -15,7 +15,6 @@ Results are written after every model and seed; those of models that a run leave
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from benchmarks.common import RESULTS_DIR, Results, arguments, shared_data
+from benchmarks.common import RESULTS_DIR, Results, arguments, peak_mib, shared_data
 from tfrec.config import Config, DataConfig, TrainConfig
 from tfrec.data.adapters.ncf import NEGATIVES_FILE
 from tfrec.data.encoded import Interactions, RetrievalData
@@ -35,6 +34,7 @@ from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.sampled import evaluate_sampled
 from tfrec.models import registry
 from tfrec.schema import ITEM_ID, USER_ID, FeatureTable
+from tfrec.training.best import BestEpoch
 from tfrec.training.fit import FitResult, fit_retrieval
 from tfrec.training.workspace import open_workspace
 
@@ -77,19 +77,24 @@ MODELS: dict[str, Preset] = {
     # The expectation over all negatives in place of draws; see docs/ncf.md.
     "mf_logistic, catalogue": Preset(
         {"dim": 192, "negatives": 8, "l2": 0.005, "pairs": "catalogue"},
-        TrainConfig(epochs=120, learning_rate=0.003, patience=10),
+        TrainConfig(epochs=120, learning_rate=0.003, patience=20),
         every=10,
         model="mf_logistic",
         sampled=True,
     ),
     "gmf, catalogue": Preset(
         {"factors": 64, "negatives": 8, "l2": 0.005, "pairs": "catalogue", "block_users": 128},
-        TrainConfig(epochs=160, learning_rate=0.006, patience=20),
+        TrainConfig(epochs=160, learning_rate=0.006, patience=30),
         every=10,
         model="gmf",
         sampled=True,
     ),
-    "mlp 16": Preset({"factors": 16, "layers": 3, "l2": 1e-5}, adam(16), model="mlp", sampled=True),
+    "mlp 16": Preset(
+        {"factors": 16, "layers": 3, "l2": 1e-5},
+        adam(16, patience=4),
+        model="mlp",
+        sampled=True,
+    ),
     "neumf, catalogue": Preset(
         {
             "factors": 64,
@@ -105,7 +110,7 @@ MODELS: dict[str, Preset] = {
             "alpha": 0.75,
             "finetune_learning_rate": 0.05,
         },
-        adam(3, patience=1),
+        adam(3, patience=2),
         model="neumf",
         sampled=True,
     ),
@@ -134,16 +139,11 @@ def load(folder: Path, work: Path) -> tuple[RetrievalData, np.ndarray]:
     return space.data, negatives[order]
 
 
-def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-class AmongSampled(tf.keras.callbacks.Callback):
+class AmongSampled(BestEpoch):
     """The validation item among 99 that its user has not had so far; ``ndcg@10`` after epochs."""
 
     def __init__(self, data: RetrievalData, every: int, patience: int) -> None:
-        super().__init__()
+        super().__init__(rises=True, patience=patience)
         random = np.random.default_rng(0)
         had = data.train.join(data.validation).matrix().toarray() > 0
         self._negatives = np.array(
@@ -155,20 +155,15 @@ class AmongSampled(tf.keras.callbacks.Callback):
         )
         none = data.validation.select(np.zeros(len(data.validation), bool))
         self._data = replace(data, validation=none, test=data.validation)
-        self._every, self._patience = every, patience
-        self.measured: list[tuple[int, float]] = []
+        self._every = every
 
-    @property
-    def best_epoch(self) -> int:
-        return max(self.measured, key=lambda pair: pair[1])[0]
-
-    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
         if (epoch + 1) % self._every:
             return
         self.model.refresh()
-        found = evaluate_sampled(self.model, self._data, self._negatives)["ndcg@10"]
-        self.measured.append((epoch + 1, found))
-        if epoch + 1 - self.best_epoch > self._patience:
+        self.note(evaluate_sampled(self.model, self._data, self._negatives)["ndcg@10"])
+        if self.over:
             self.model.stop_training = True
 
 
@@ -326,9 +321,9 @@ def main() -> None:
             if given.quick:
                 one = preset.train.model_copy(update={"epochs": 1})
                 extra = {"factors": 8} if "factors" in preset.params else {}
-                if name == "neumf":
+                if name in PARTS:
                     extra["pretrain_epochs"] = 1
-                preset = Preset({**preset.params, **extra}, one, 1, preset.iterative)
+                preset = replace(preset, params={**preset.params, **extra}, train=one, every=1)
             seeds = 1 if given.quick else given.seeds
             run(results, name, preset, data, negatives, seeds, best_epochs)
     print(f"wrote {results.write()}")

@@ -16,14 +16,13 @@ out 5% for validation, keeps nothing and never looks at a test rating: it is for
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.common import HERE, RESULTS_DIR, Results, arguments, shared_data
+from benchmarks.common import HERE, RESULTS_DIR, Results, arguments, peak_mib, shared_data
 
 SEEDS = (1234, 2341, 3412, 4123, 1324)
 PROTOCOL = "ml-1m/random-90-10"
@@ -200,7 +199,7 @@ def one(run: Run, seed: int, probe: bool = False) -> dict[str, float]:
         "train_s": seconds,
         "train_cpu_s": processor,
         "epoch_s": clock.inside / max(clock.epochs, 1),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
     }
 
 
