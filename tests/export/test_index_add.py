@@ -206,7 +206,7 @@ def test_files_and_their_faults(grown, tmp_path: Path) -> None:  # type: ignore[
     table = read_new_items(tmp_path / "new.csv", specs)
     assert table.column("item_id").to_pylist() == ["007", "008"]
     assert table.column("genres").to_pylist() == ["g1|g2", None]
-    added = add_items(grown[4].source, table, tmp_path / "out", version=7)
+    added = add_items(grown[4].source, tmp_path / "new.csv", tmp_path / "out", version=7)
     assert (added.folder, added.absent) == (tmp_path / "out" / "7", ("style",))
     for text, message in (
         ("name\nx\n", "needs a column 'item_id'"),
@@ -222,7 +222,7 @@ def test_files_and_their_faults(grown, tmp_path: Path) -> None:  # type: ignore[
     with pytest.raises(ValueError, match="column 'price' is a float32"):
         add_items(grown[4].source, pa.table({"item_id": ["x"], "price": ["dear"]}), tmp_path)
     with pytest.raises(ValueError, match="is there already; pass another version"):
-        add_items(grown[4].source, table, tmp_path / "out", version=7)
+        add_items(grown[4].source, tmp_path / "new.csv", tmp_path / "out", version=7)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["7"]
 
 

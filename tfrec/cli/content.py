@@ -39,14 +39,11 @@ def index_add(
 ) -> None:
     """Adds items to the catalogue from their features, without training; writes a new version."""
     with told():
-        from tfrec.export.index_add import add_items, growing_model
-        from tfrec.export.new_items import read_new_items
+        from tfrec.export.index_add import add_items
 
-        _, loaded = growing_model(model)
-        specs = loaded.signatures["item_rows"].structured_input_signature[1]
         found = add_items(
             model,
-            read_new_items(items, specs),
+            items,
             to,
             update=update,
             version=version,

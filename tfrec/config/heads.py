@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from tfrec.config.decide import UtilityConfig
 from tfrec.config.models import RankingConfig
 from tfrec.config.objectives import ObjectiveKind
 
-Head = Literal["click", "purchase", "rating", "revenue", "profit"]
 KIND_OF: dict[str, ObjectiveKind] = {
     "click": "binary",
     "purchase": "binary",

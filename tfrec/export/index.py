@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from tfrec.config.index import IndexConfig
 from tfrec.export.added_requests import answer_anew
-from tfrec.export.indexed import ITEM_ROWS, IndexedRetrieval
+from tfrec.export.indexed import IndexedRetrieval
 from tfrec.export.query import ITEM_VECTOR, QUERY_EXAMPLES, QUERY_VECTOR, VECTOR
+from tfrec.export.raw import ITEM_ROWS
 from tfrec.retrieval.brute_force import SearchIndex
 from tfrec.retrieval.build import build_ivf
 from tfrec.retrieval.measure import IndexReport

@@ -25,13 +25,13 @@ from tfrec.export.catalogue import Places, Values, catalogue_values
 from tfrec.export.index import write_report
 from tfrec.export.index_grow import index_values, vectors_of_grown
 from tfrec.export.new_images import prepare_new_images
-from tfrec.export.new_items import check_ids, item_inputs
+from tfrec.export.new_items import check_ids, item_inputs, read_new_items
+from tfrec.export.raw import ITEM_ROWS
 from tfrec.export.versions import next_version
 from tfrec.models.saved import SavedVariables
 from tfrec.retrieval.measure import IndexReport
 
 BLOCK = 4096  # items embedded at a time
-ROWS = "item_rows"
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ def growing_model(model: str | Path) -> tuple[Path, Any]:
     """
     source = latest_version(model)
     loaded = tf.saved_model.load(str(source))
-    if ROWS not in loaded.signatures and hasattr(loaded, "samples"):
+    if ITEM_ROWS not in loaded.signatures and hasattr(loaded, "samples"):
         raise ModelFolderError(
             f"{source} has an index, and its items cannot grow: the model inside knows items by "
             f"their ids alone, or the index holds other vectors than the model's (refreshed with "
             f"--vectors), or an earlier version of tfrec wrote it; give the index all vectors "
             f"anew with 'tfrec index refresh --vectors', or train this model again"
         )
-    if ROWS not in loaded.signatures:
+    if ITEM_ROWS not in loaded.signatures:
         raise ModelFolderError(
-            f"{source} knows items by their ids alone (no signature {ROWS!r}), so nothing says "
-            f"where a new one lies; train two_tower, gmf, mlp, neumf, vbpr or item2vec "
+            f"{source} knows items by their ids alone (no signature {ITEM_ROWS!r}), so nothing "
+            f"says where a new one lies; train two_tower, gmf, mlp, neumf, vbpr or item2vec "
             f"(attributes: true, match: similar) with item features, or train this model again"
         )
     return source, loaded
@@ -87,7 +87,7 @@ def growing_model(model: str | Path) -> tuple[Path, Any]:
 
 def add_items(
     model: str | Path,
-    items: pa.Table,
+    items: pa.Table | str | Path,
     out: str | Path | None = None,
     *,
     update: bool = False,
@@ -101,8 +101,9 @@ def add_items(
     Args:
         model: a version folder, or the folder of versions (the highest is taken).
         items: ``item_id``, the item columns that the model reads, and ``title`` where it has
-            titles. A column that is not there counts as missing for all. An image is the bytes
-            of a file, or its path; see ``tfrec.export.new_images``.
+            titles; or a file of them, see ``read_new_items``. A column that is not there counts
+            as missing for all. An image is the bytes of a file, or its path; see
+            ``tfrec.export.new_images``.
         out: folder of versions that gets the new one; by default that of the model.
         update: whether items that are in the catalogue take the features given; else they are an
             error. Their ids keep what training gave them.
@@ -119,9 +120,11 @@ def add_items(
             column of a wrong type; a version that is there; too many unreadable images.
     """
     source, loaded = growing_model(model)
-    check_ids(items, "the table of new items")
-    call = loaded.signatures[ROWS]
+    call = loaded.signatures[ITEM_ROWS]
     specs = call.structured_input_signature[1]
+    if not isinstance(items, pa.Table):
+        items = read_new_items(items, specs)
+    check_ids(items, "the table of new items")
     absent = tuple(n for n in specs if n not in items.column_names)
 
     saved = SavedVariables(source)

@@ -10,20 +10,27 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.export.query import (
-    EXAMPLES,
     ITEM_VECTOR,
     QUERY,
     QUERY_EXAMPLES,
     QUERY_VECTOR,
     VECTOR,
 )
-from tfrec.export.raw import EXCLUDE, SCORE, AddedItems, K, list_length, named_items, string_table
+from tfrec.export.raw import (
+    DEFAULT_K,
+    EXAMPLES,
+    EXCLUDE,
+    ITEM_ROWS,
+    SCORE,
+    AddedItems,
+    K,
+    list_length,
+    named_items,
+    string_table,
+)
 from tfrec.retrieval.measure import IndexReport
 from tfrec.retrieval.top_k import masked_top_k
 from tfrec.schema import HISTORY, ITEM_ID
-
-DEFAULT_K = 10  # list length of ``recommend_examples``
-ITEM_ROWS = "item_rows"  # what makes rows of new items; see ``RetrievalModule``
 
 
 class IndexedRetrieval(tf.Module):

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tfrec.export.raw import EXAMPLES
 from tfrec.models.dot_product import dot_product
 from tfrec.schema import HISTORY, ITEM_ID
 
 if TYPE_CHECKING:
     from tfrec.export.retrieval import RetrievalModule
 
-QUERY, VECTOR, EXAMPLES = "query", "vector", "examples"
+QUERY, VECTOR = "query", "vector"
 QUERY_VECTOR, QUERY_EXAMPLES, ITEM_VECTOR = "query_vector", "query_examples", "item_vector"
 
 

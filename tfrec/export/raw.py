@@ -13,6 +13,8 @@ from tfrec.schema import ITEM_ID
 LAST_HASH = 2**62
 # Names that all recommending signatures share.
 EXCLUDE, K, SCORE, TITLE, EXAMPLES = "exclude", "k", "score", "title", "examples"
+ITEM_ROWS = "item_rows"  # signature that makes rows of new items; see ``RetrievalModule``
+DEFAULT_K = 10  # list length of ``recommend_examples``, whose only input are the examples
 
 
 def lookup_items(encoder: Encoder, ids: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,10 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.export.feature_table import write_features
 from tfrec.export.query import query_signatures
 from tfrec.export.raw import (
+    DEFAULT_K,
+    EXAMPLES,
     EXCLUDE,
+    ITEM_ROWS,
     SCORE,
     AddedItems,
     K,
@@ -29,8 +32,7 @@ from tfrec.retrieval.top_k import masked_top_k
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 from tfrec.training.warm_start import write_manifest
 
-EMBEDDING, EXAMPLES = "embedding", "examples"
-DEFAULT_K = 10  # list length of ``recommend_examples``, whose only input are the examples
+EMBEDDING = "embedding"
 
 
 class RetrievalModule(tf.Module):
@@ -207,7 +209,7 @@ def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     if module._model().content:
         item_side = module.item_specs()
         signatures["embed_item_features"] = trace(module.embed_item_features, **item_side)
-        signatures["item_rows"] = trace(module.item_rows, item_id=items, **item_side)
+        signatures[ITEM_ROWS] = trace(module.item_rows, item_id=items, **item_side)
         signatures["score_features"] = trace(
             module.score_features, **user_side, item_id=items, **item_side
         )

@@ -92,6 +92,7 @@ class Exploring(tf.Module):
         items: tf.Tensor,
         scores: Mapping[str, tf.Tensor],
         worth: Worth,
+        best: tf.Tensor,
         filled: tf.Tensor,
         shown: tf.Tensor,
     ) -> tf.Tensor:
@@ -99,6 +100,7 @@ class Exploring(tf.Module):
 
         Args:
             request, items, scores, worth: as of ``places``.
+            best: int32 [batch, k], the list without any chance, positions of the candidates.
             filled: int64 [batch, k], this policy's own list; what follows its candidates is sure.
             shown: int64 [batch, k], the lists; 0 is an item that this recommender does not know.
 
@@ -115,7 +117,7 @@ class Exploring(tf.Module):
             drawn = self._drawn(request, items, scores, worth)
             chance = share_of(self._lists.order(request, items, drawn), at)
         else:
-            order = as_scores(self._lists.order(request, items, worth.utility), worth.utility)
+            order = as_scores(best, worth.utility)
             rules = self._lists.rules(request, items)
             tried = self._tried(order)
             chance = propensity_of(order, at, self.rate(request), tried=tried, rules=rules)

@@ -131,7 +131,8 @@ class Recommendation(tf.Module):
         own = self.lists.choose(best, items, codes, worth)
         own, _ = self.lists.filled(request, own, self.sources, self.value)
         shown = self.catalogue.positions(request.raw[SHOWN])
-        return {PROPENSITY: self.exploring.chances(request, items, scores, worth, own.items, shown)}
+        chances = self.exploring.chances(request, items, scores, worth, best, own.items, shown)
+        return {PROPENSITY: chances}
 
     def _request(self, given: dict[str, tf.Tensor]) -> Request:
         """A batch of requests in indices."""
