@@ -9,7 +9,8 @@
 item by NDCG@10 (seed 0; on the whole catalogue, and where the row says ``catalogue`` among 99 items
 drawn for it, as the test does); then each seed is trained on all but the test item for that many
 epochs and the test is read once. NeuMF's parts are pre-trained for the epochs found best for each.
-Results are written after every model and seed; those of models that a run leaves alone stay.
+Results are written after every model and seed; those of models that a run leaves alone stay, and
+with ``--resume`` those of the seeds that were measured before.
 """
 
 from __future__ import annotations
@@ -216,7 +217,10 @@ def run(
     parts = PARTS.get(name, ())
     if parts and set(parts) <= set(best_epochs):
         params["pretrain_epochs"] = [best_epochs[part] for part in parts]
-    if preset.iterative:
+    found = results.value(name, "best_epoch", protocol=PROTOCOL, seed=0)
+    if found is not None:
+        best_epochs[name] = int(found)
+    elif preset.iterative:
         watch = AmongSampled(data, preset.every, train.patience) if preset.sampled else None
         if watch is None:
             fitted, seconds = fit(name, params, train, data, preset.every)
@@ -237,12 +241,14 @@ def run(
         del fitted
     final = data.refit()
     for seed in range(seeds if preset.iterative else 1):
+        kept = seed if preset.iterative else None
+        if results.value(name, "ndcg@10", protocol=f"{PROTOCOL}/full", seed=kept) is not None:
+            continue
         epochs = best_epochs.get(name, 1)
         last = train.model_copy(update={"epochs": epochs, "patience": 0, "seed": seed})
         fitted, _ = fit(name, params, last, final, 1)
         sampled = evaluate_sampled(fitted.model, data, negatives)
         whole = evaluate(fitted.model, data, "test")
-        kept = seed if preset.iterative else None
         for metric in ("hr@10", "ndcg@10"):
             results.add(name, metric, sampled[metric], protocol=f"{PROTOCOL}/sampled-99", seed=kept)
         for metric in ("recall@10", "ndcg@10"):
@@ -299,6 +305,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--growth", action="store_true", help="speed on synthetic logs only")
+    parser.add_argument("--resume", action="store_true", help="keep what the file holds")
     given = parser.parse_args()
     if given.growth:
         sizes = (100_000, 1_000_000) if given.quick else (100_000, 1_000_000, 10_000_000)
@@ -308,8 +315,9 @@ def main() -> None:
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
         return
-    results = Results("ncf", given.quick)
-    keep_others(results, given.models)
+    results = Results("ncf", given.quick, given.resume)
+    if not given.resume:
+        keep_others(results, given.models)
     best_epochs: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as work:
         data, negatives = load(folder / "ml-1m", Path(work))

@@ -6,7 +6,8 @@
 3,416 movies (rated at least five times), 6,040 users; the last position tests, the last but
 one of 512 users validates, all else trains; items that a user has had are not recommended again.
 Published (gSASRec, arXiv:2308.07192): SASRec .2392 / .1259, gSASRec .3003 / .1726 of R@10 / N@10.
-Results are written after every model and seed; those of variants that a run leaves alone stay.
+Results are written after every model and seed; those of variants that a run leaves alone stay, and
+with ``--resume`` those of the seeds that were measured before.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ def run(results: Results, note: str, data: RetrievalData, seeds: int, epochs: in
     name, params, train = VARIANTS[note]
     iterative = name != "popular"
     for seed in range(seeds if iterative else 1):
+        kept = seed if iterative else None
+        if results.value(name, "ndcg@10", protocol=PROTOCOL, seed=kept, note=note) is not None:
+            continue
         own = train.model_copy(
             update={"seed": seed, **({"epochs": epochs} if epochs and iterative else {})}
         )
@@ -95,7 +99,6 @@ def run(results: Results, note: str, data: RetrievalData, seeds: int, epochs: in
         seconds = time.perf_counter() - began
         found = evaluate(fitted.model, data, "test", (1, 10, 100))
         print(f"{note} seed {seed}: validation by epoch {fitted.validated}", flush=True)
-        kept = seed if iterative else None
         for metric in METRICS:
             results.add(name, metric, found[metric], protocol=PROTOCOL, seed=kept, note=note)
         if iterative:
@@ -107,14 +110,15 @@ def run(results: Results, note: str, data: RetrievalData, seeds: int, epochs: in
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--resume", action="store_true", help="keep what the file holds")
     given = parser.parse_args()
     folder = shared_data()
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
         return
-    results = Results("sequential", given.quick)
+    results = Results("sequential", given.quick, given.resume)
     path = RESULTS_DIR / f"sequential{'.quick' if given.quick else ''}.json"
-    if path.is_file():
+    if path.is_file() and not given.resume:
         results.records += [
             r for r in json.loads(path.read_text()) if r.get("note") not in given.only
         ]
