@@ -98,6 +98,33 @@ def test_pre_training_trains_the_parts_alone_and_sgd_then_trains_all() -> None:
     assert losses[True] < 0.8 * losses[False]
 
 
+def test_without_finetuning_the_joined_parts_answer_and_are_validated_once() -> None:
+    board = checkerboard(8)
+    params = {"factors": 2, "layers": 2, "pretrain_epochs": 3, "finetune": "none"}
+    model = build("neumf", board, {**params, "alpha": 0.25})
+    train = TRAIN.model_copy(update={"epochs": 5})
+    model.compile_for(train)
+    seen, joined = [], []
+
+    class Seen(tf.keras.callbacks.Callback):
+        def on_train_begin(self, logs: object = None) -> None:
+            joined.extend(v.numpy() for v in model.trainable_variables)
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            told = {USER_ID: tf.range(1, 9)}
+            apart = [stage.score_catalogue(told).numpy() for stage in model._stages()]
+            seen.append((model.score_catalogue(told).numpy(), apart, model._stages()))
+
+    model.fit(model.training_data(board, train), epochs=5, verbose=0, callbacks=[Seen()])
+    for variable, value in zip(model.trainable_variables, joined, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    ((joint, (gmf, mlp), stages),) = seen
+    # The stages share heads that ``join`` has scaled; their biases are still their own.
+    bias = 0.25 * float(stages[0].bias) + 0.75 * float(stages[1].bias)
+    logits = gmf - float(stages[0].bias) + mlp - float(stages[1].bias) + bias
+    np.testing.assert_allclose(joint, logits, rtol=1e-4, atol=1e-5)
+
+
 def test_negatives_are_new_each_epoch_and_never_observed() -> None:
     model = build("gmf", DATA, {"factors": 2})
     batches = model.training_data(DATA, TRAIN)
@@ -217,7 +244,7 @@ def test_unknown_users_are_answered_row_by_row() -> None:
 def test_bad_parameters_say_what_to_mend() -> None:
     with pytest.raises(ValueError, match=r"alpha is in 0\.\.1"):
         build("neumf", DATA, {"alpha": 1.5})
-    with pytest.raises(ValueError, match=r"finetune sgd or adam; got .*'adagrad'"):
+    with pytest.raises(ValueError, match=r"finetune one of .*; got .*'adagrad'"):
         build("neumf", DATA, {"finetune": "adagrad"})
     with pytest.raises(ValueError, match="layers is a number of hidden layers from 1; got 0"):
         build("mlp", DATA, {"layers": 0})

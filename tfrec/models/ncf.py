@@ -20,6 +20,8 @@ from tfrec.models.ncf_parts import GMFPart, MLPPart
 from tfrec.models.pairs import BLOCK_USERS
 from tfrec.schema import HISTORY, USER_ID
 
+FINETUNE = ("sgd", "adam", "none")
+
 
 class GMF(NCF):
     """Generalised matrix factorisation: a dot product whose factors have learned weights.
@@ -102,8 +104,9 @@ class NeuMF(NCF):
         pretrain: whether the parts are first trained alone.
         pretrain_epochs: of both parts, or one number for the GMF and one for the MLP.
         alpha: share of the GMF in the joint output weights and bias after pre-training.
-        finetune: optimizer after pre-training, ``sgd`` (as in the paper) or ``adam``; without
-            pre-training it is always Adam.
+        finetune: optimizer after pre-training, ``sgd`` (as in the paper) or ``adam``; ``none``
+            leaves the joined parts as they are, for parts that learned another loss than the joint
+            one (``gmf_pairs``). Without pre-training it is always Adam.
         finetune_learning_rate: of that optimizer; by default the training's.
         gmf_pairs: ``pairs`` of the GMF's pre-training; with ``catalogue`` it begins as a dot
             product and takes a few times the epochs, each much shorter.
@@ -143,11 +146,11 @@ class NeuMF(NCF):
         if isinstance(pretrain_epochs, int):
             pretrain_epochs = (pretrain_epochs, pretrain_epochs)
         epochs = list(pretrain_epochs)
-        bad = len(epochs) != 2 or min(epochs) < 1 or finetune not in ("sgd", "adam")
+        bad = len(epochs) != 2 or min(epochs) < 1 or finetune not in FINETUNE
         if bad or not 0 <= alpha <= 1:
             raise ValueError(
-                f"alpha is in 0..1, pretrain_epochs one or two numbers from 1 and finetune sgd or "
-                f"adam; got {alpha}, {epochs} and {finetune!r}; mend 'params'"
+                f"alpha is in 0..1, pretrain_epochs one or two numbers from 1 and finetune one of "
+                f"{FINETUNE}; got {alpha}, {epochs} and {finetune!r}; mend 'params'"
             )
         sizes = (data.n_users, data.n_items)
         whole = gmf_pairs == "catalogue" and pretrain
@@ -181,8 +184,9 @@ class NeuMF(NCF):
             super().compile_for(train)
             return
         rate = self.finetune_learning_rate or train.learning_rate
-        if self.finetune == "sgd":
-            self.compile(optimizer=tf.keras.optimizers.legacy.SGD(rate))
+        if self.finetune != "adam":
+            still = self.finetune == "none"
+            self.compile(optimizer=tf.keras.optimizers.legacy.SGD(0.0 if still else rate))
         else:
             super().compile_for(train.model_copy(update={"learning_rate": rate}))
 
@@ -197,6 +201,9 @@ class NeuMF(NCF):
             stage.fit(batches, epochs=epochs, verbose=kwargs.get("verbose", 0))
         if self._stages():
             self.join(*(stage.bias for stage in self._stages()))
+            if self.finetune == "none":
+                # One batch that changes nothing: callbacks validate the joined parts.
+                return super().fit(x.take(1), **{**kwargs, "epochs": 1})
         return super().fit(x, **kwargs)
 
     def warm_started(self) -> None:
