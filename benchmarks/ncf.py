@@ -233,10 +233,11 @@ def run(
         best_epochs[name] = max(best_epoch, 1)
         print(f"{name}: validation ndcg@10 by epoch {measured}", flush=True)
         results.add(name, "best_epoch", best_epochs[name], protocol=PROTOCOL, seed=0)
-        examples = len(data.train) * (1 + fitted.model.negatives)
-        speed = examples / float(np.median(seconds))
-        note = "expected draws" if params.get("pairs") == "catalogue" else ""
-        results.add(name, "examples_per_s", speed, protocol=PROTOCOL, seed=0, note=note)
+        if params.get("finetune") != "none":  # its epoch is one batch
+            examples = len(data.train) * (1 + fitted.model.negatives)
+            speed = examples / float(np.median(seconds))
+            note = "expected draws" if params.get("pairs") == "catalogue" else ""
+            results.add(name, "examples_per_s", speed, protocol=PROTOCOL, seed=0, note=note)
         results.add(name, "peak_memory", peak_mib(), protocol=PROTOCOL, unit="MiB", seed=0)
         results.write()
         del fitted
