@@ -58,7 +58,8 @@ FAST = {"products": "bfloat16", "schedule": "cosine"}
 ITEM, USER = {"by": "item", **FAST}, {"by": "user", **FAST}
 AUTOREC = {"l2": 3e-4, "dropout": 0.3}
 LEVELS = {"l2": 1e-4, "dropout": 0.3}
-RBM = {"optimizer": "adam", "weight_decay": 0.002, "row_odds": True, "cd_epochs": 15}
+RBM = {"optimizer": "adam", "weight_decay": 0.004, "row_odds": True, "share_levels": True}
+CHAIN = {"cd": [1, 3, 5], "cd_epochs": 8}
 NADE = {"factors": 50, "l2": 3e-4, "least_given": 0.5}
 
 
@@ -68,10 +69,10 @@ def quick10() -> dict[str, Run]:
     return {
         "biased-mf": Run("biased_mf", {"dim": 20, "l2": 0.05, "nu": 1.0}, 30, every=2, limit_s=540),
         "u-rbm": Run(
-            "rbm", {**USER, "hidden": 100, **RBM, "cd": [1, 3]}, 20, 64, 0.01, limit_s=540
+            "rbm", {**USER, "hidden": 100, **RBM, "cd": [1]}, 12, 64, 0.005, 4, limit_s=540
         ),
         "i-rbm": Run(
-            "rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1, 3]}, 20, 64, 0.01, limit_s=540
+            "rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1]}, 12, 64, 0.005, 4, limit_s=540
         ),
         "u-autorec": Run("autorec", {**USER, "hidden": [500], **AUTOREC}, 20, limit_s=540),
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC}, 20, limit_s=540),
@@ -92,8 +93,8 @@ def full() -> dict[str, Run]:
     whole = {**ITEM, **NADE, "factors": None}
     return {
         "biased-mf": Run("biased_mf", {"dim": 40, "l2": 0.05, "nu": 1.0}, 60, every=2),
-        "u-rbm": Run("rbm", {**USER, "hidden": 100, **RBM, "cd": [1, 3, 5, 9]}, 60, 64, 0.01),
-        "i-rbm": Run("rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1, 3, 5, 9]}, 60, 64, 0.01),
+        "u-rbm": Run("rbm", {**USER, "hidden": 100, **RBM, **CHAIN}, 24, 64, 0.005, 4),
+        "i-rbm": Run("rbm", {**ITEM, "hidden": 100, **RBM, **CHAIN}, 24, 64, 0.005, 4),
         "u-autorec": Run("autorec", {**USER, "hidden": [500], **AUTOREC}, 40),
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC, "dropout": 0.5}, 40),
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 40, 128, 2e-3),
