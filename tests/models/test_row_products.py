@@ -37,6 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rbm-shared": ("rbm", {"by": "user", "hidden": 6, "factors": 3, "share_levels": True}),
     "nade": ("cf_nade", {"by": "item", "hidden": [6, 6]}),
     "nade-factored": ("cf_nade", {"by": "user", "hidden": [6], "factors": 3}),
+    "nade-common": ("cf_nade", {"by": "item", "hidden": [6], "common": True}),
 }
 
 
