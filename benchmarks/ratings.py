@@ -58,8 +58,9 @@ FAST = {"products": "bfloat16", "schedule": "cosine"}
 ITEM, USER = {"by": "item", **FAST}, {"by": "user", **FAST}
 AUTOREC = {"l2": 3e-4, "dropout": 0.3}
 LEVELS = {"l2": 1e-4, "dropout": 0.3}
-RBM = {"optimizer": "adam", "weight_decay": 0.002, "row_odds": True, "cd_epochs": 15}
-NADE = {"factors": 50, "l2": 3e-4, "least_given": 0.5}
+RBM = {"optimizer": "adam", "weight_decay": 0.004, "row_odds": True, "share_levels": True}
+CHAIN = {"cd": [1, 3, 5], "cd_epochs": 8}
+NADE = {"common": True, "ordinal": 0.7, "l2": 4.5e-4, "least_given": 0.35}
 
 
 def quick10() -> dict[str, Run]:
@@ -68,38 +69,38 @@ def quick10() -> dict[str, Run]:
     return {
         "biased-mf": Run("biased_mf", {"dim": 20, "l2": 0.05, "nu": 1.0}, 30, every=2, limit_s=540),
         "u-rbm": Run(
-            "rbm", {**USER, "hidden": 100, **RBM, "cd": [1, 3]}, 20, 64, 0.01, limit_s=540
+            "rbm", {**USER, "hidden": 100, **RBM, "cd": [1]}, 12, 64, 0.005, 4, limit_s=540
         ),
         "i-rbm": Run(
-            "rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1, 3]}, 20, 64, 0.01, limit_s=540
+            "rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1]}, 12, 64, 0.005, 4, limit_s=540
         ),
         "u-autorec": Run("autorec", {**USER, "hidden": [500], **AUTOREC}, 20, limit_s=540),
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC}, 20, limit_s=540),
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 15, 128, 2e-3, limit_s=540),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 5}, 15, 128, 2e-3, limit_s=540),
         "i-cf-nade-1": Run(
-            "cf_nade", {**ITEM, "hidden": [500], **NADE}, 60, 128, 3e-3, 20, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200], **NADE}, 30, 128, 1.5e-3, 10, limit_s=540
         ),
         "i-cf-nade-2": Run(
-            "cf_nade", {**ITEM, "hidden": [500, 500], **NADE}, 60, 128, 3e-3, 20, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200, 200], **NADE}, 30, 128, 1.5e-3, 10, limit_s=540
         ),
     }
 
 
 def full() -> dict[str, Run]:
-    """The papers' sizes: no rank given to CF-NADE, more of the Markov chain, more epochs."""
+    """The papers' sizes: CF-NADE's 500 hidden units, more of the Markov chain, more epochs."""
     net = {**ITEM, "hidden": [500], **LEVELS}
-    whole = {**ITEM, **NADE, "factors": None}
+    nade = {**ITEM, **NADE}
     return {
         "biased-mf": Run("biased_mf", {"dim": 40, "l2": 0.05, "nu": 1.0}, 60, every=2),
-        "u-rbm": Run("rbm", {**USER, "hidden": 100, **RBM, "cd": [1, 3, 5, 9]}, 60, 64, 0.01),
-        "i-rbm": Run("rbm", {**ITEM, "hidden": 100, **RBM, "cd": [1, 3, 5, 9]}, 60, 64, 0.01),
+        "u-rbm": Run("rbm", {**USER, "hidden": 100, **RBM, **CHAIN}, 24, 64, 0.005, 4),
+        "i-rbm": Run("rbm", {**ITEM, "hidden": 100, **RBM, **CHAIN}, 24, 64, 0.005, 4),
         "u-autorec": Run("autorec", {**USER, "hidden": [500], **AUTOREC}, 40),
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC, "dropout": 0.5}, 40),
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 40, 128, 2e-3),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 20}, 40, 128, 2e-3),
-        "i-cf-nade-1": Run("cf_nade", {**whole, "hidden": [500]}, 60, 256, 1.5e-3),
-        "i-cf-nade-2": Run("cf_nade", {**whole, "hidden": [500, 500]}, 60, 256, 1.5e-3),
+        "i-cf-nade-1": Run("cf_nade", {**nade, "hidden": [500]}, 40, 128, 1.5e-3, 10),
+        "i-cf-nade-2": Run("cf_nade", {**nade, "hidden": [500, 500]}, 40, 128, 1.5e-3, 10),
     }
 
 

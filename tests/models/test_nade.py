@@ -26,8 +26,13 @@ def tiny(**params: object) -> CFNADE:
 
 @pytest.mark.parametrize(
     "params",
-    [{"hidden": [4]}, {"hidden": [4, 3]}, {"hidden": [4], "factors": 2}],
-    ids=["one layer", "two layers", "factored"],
+    [
+        {"hidden": [4]},
+        {"hidden": [4, 3]},
+        {"hidden": [4], "factors": 2},
+        {"hidden": [4], "common": True},
+    ],
+    ids=["one layer", "two layers", "factored", "common"],
 )
 def test_likelihood_sums_to_one_over_all_rating_vectors(params: dict) -> None:  # type: ignore[type-arg]
     """In every order, with all columns rated and with one that is not."""
@@ -61,6 +66,18 @@ def test_hidden_layer_shares_weights_of_lower_ratings() -> None:
     np.testing.assert_allclose(model.coded(tf.constant(code))[0], by_hand, atol=1e-6)
 
 
+def test_the_part_in_common_counts_once_for_each_level() -> None:
+    model = tiny(hidden=[4], common=True)
+    w, c = model["in"].numpy(), model["c0"].numpy()
+    code = np.array([[3, 0, 2]], np.int32)
+    levels = w[0, :3].sum(axis=0) + w[2, :2].sum(axis=0)
+    by_hand = np.tanh(c + levels + 3 * w[0, 3] + 2 * w[2, 3])
+    np.testing.assert_allclose(model.coded(tf.constant(code))[0], by_hand, atol=1e-6)
+    weights, _ = model.output()
+    out = model["out"].numpy()
+    np.testing.assert_allclose(weights[:, 1, :4], out[:, 1] + out[:, 3], atol=1e-6)
+
+
 def test_row_odds_by_hand() -> None:
     """Three ratings of a row against five of all: what is given alone."""
     model = tiny(hidden=[4])
@@ -71,9 +88,10 @@ def test_row_odds_by_hand() -> None:
     np.testing.assert_allclose(found[1], 0, atol=1e-6)
 
 
-def test_catalogue_and_training_score_alike() -> None:
+@pytest.mark.parametrize("common", [False, True])
+def test_catalogue_and_training_score_alike(common: bool) -> None:
     """``output`` and ``encode``, which answer, against ``_scores``, which trains."""
-    model = tiny(hidden=[4], factors=2)
+    model = tiny(hidden=[4], factors=2, common=common)
     code = tf.constant(np.array([[3, 0, 2], [1, 2, 0]], np.int32))
     weights, biases = model.output()
     raw = tf.einsum("bd,nkd->bnk", model.encode(code), weights) + biases

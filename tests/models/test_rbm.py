@@ -52,8 +52,9 @@ VARIANTS: list[dict[str, object]] = [
     {"conditional": True},
     {"factors": 1},
     {"row_odds": True, "factors": 1},
+    {"row_odds": True, "share_levels": True},
 ]
-IDS = ["plain", "conditional", "factored", "row odds"]
+IDS = ["plain", "conditional", "factored", "row odds", "shared levels"]
 
 
 @pytest.mark.parametrize("params", VARIANTS, ids=IDS)
@@ -113,12 +114,14 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
 def test_free_energy_of_chances_that_are_certain(tiny: RetrievalData) -> None:
     """Chances of 1 are a state; a mixed state's gradient by W is chance times hidden chance."""
     model = machine(tiny, row_odds=True, conditional=True)
+    shared = machine(tiny, row_odds=True, conditional=True, share_levels=True)
     row = tf.constant([[2, 0, 3], [1, 1, 0]])
     at = tf.where(row > 0)
     sure = tf.one_hot(tf.gather_nd(row, at) - 1, LEVELS)
-    np.testing.assert_allclose(
-        model.free_energy(row, chances=sure), model.free_energy(row), atol=1e-5
-    )
+    for each in (model, shared):
+        np.testing.assert_allclose(
+            each.free_energy(row, chances=sure), each.free_energy(row), atol=1e-5
+        )
     mixed = tf.constant(np.random.default_rng(0).dirichlet(np.ones(LEVELS), 4), tf.float32)
     with tf.GradientTape() as tape:
         energy = tf.reduce_sum(model.free_energy(row, chances=mixed))

@@ -34,8 +34,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "autorec-levels": ("autorec", {"by": "user", "hidden": [6, 4], "units": "levels"}),
     "rbm": ("rbm", {"by": "user", "hidden": 6, "conditional": True}),
     "rbm-factored": ("rbm", {"by": "item", "hidden": 6, "factors": 3}),
+    "rbm-shared": ("rbm", {"by": "user", "hidden": 6, "factors": 3, "share_levels": True}),
     "nade": ("cf_nade", {"by": "item", "hidden": [6, 6]}),
     "nade-factored": ("cf_nade", {"by": "user", "hidden": [6], "factors": 3}),
+    "nade-common": ("cf_nade", {"by": "item", "hidden": [6], "common": True}),
 }
 
 

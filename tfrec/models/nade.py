@@ -25,6 +25,10 @@ class CFNADE(RowModel):
     (equations 12, 13). Deeper nets add layers on ``h`` (section 5). The *factored* version has
     ``W^k_i = P^k_i A`` and ``V^k_i = Q^k_i B`` of rank ``factors`` (section 3.4).
 
+    With ``common`` the weights of all levels of a column have a part in common, ``W^k_i + W_i`` and
+    ``V^k_i + V_i``, each with its own ``l2``: what a column has of taste is learned once, as a
+    number's weights are, and the levels' weights are left with what departs from that.
+
     Beside the paper: the shares of the levels among the ratings given, drawn towards those of all,
     are added to the scores as log odds. They are a row's own bias, an item's quality say, that the
     shared weights would otherwise have to spell out; of what is given alone, so p stays as above.
@@ -47,6 +51,7 @@ class CFNADE(RowModel):
             the order are uniform. Answers are given all that is known of a row; with 0.5, say,
             training asks for them with much given, and all asked weigh alike: the cost is no longer
             an estimate of the likelihood over all orders, but one of the ratings missing.
+        common: see above.
         l2: of the weights, against the cost of one rating.
         history_length: see ``RowModel``.
         polyak: decay of the averaged weights that answer.
@@ -65,6 +70,7 @@ class CFNADE(RowModel):
         factors: int | None = None,
         ordinal: float = 1.0,
         least_given: float = 0.0,
+        common: bool = False,
         l2: float = 3e-4,
         history_length: int | None = None,
         polyak: float | None = 0.995,
@@ -84,7 +90,7 @@ class CFNADE(RowModel):
             )
         if not 0 <= least_given < 1:
             raise ValueError(f"least_given is a chance in [0, 1), as 0.5; got {least_given}")
-        self.least_given = least_given
+        self.least_given, self.common = least_given, common
         self.factors, self.ordinal, self.l2 = factors, ordinal, l2
         self.act, self.depth = ACTIVATIONS[activation], len(hidden)
         random = np.random.default_rng(0)
@@ -93,7 +99,8 @@ class CFNADE(RowModel):
         ends = {"in": hidden[0], "out": hidden[-1]}
         for side, size in ends.items():
             rank = factors or size
-            self.weight(side, random.normal(0, INIT, (n, levels, rank)))
+            # The part in common is the last "level".
+            self.weight(side, random.normal(0, INIT, (n, levels + common, rank)))
             if factors is not None:
                 self.weight(f"{side}_mix", random.normal(0, rank**-0.5, (rank, size)))
         for i in range(1, self.depth):
@@ -107,7 +114,10 @@ class CFNADE(RowModel):
 
     def coded(self, code: tf.Tensor) -> tf.Tensor:
         """The last hidden layer, float32 [batch, hidden[-1]]."""
-        total = self.rows_in(code, thermometer_marks(self.n_levels), self["in"])
+        marks = thermometer_marks(self.n_levels)
+        if self.common:  # it counts once for each level up to the rating
+            marks = np.hstack([marks, marks.sum(axis=1, keepdims=True)])
+        total = self.rows_in(code, marks, self["in"])
         if self.factors is not None:
             total = tf.matmul(total, self["in_mix"])
         hidden = self.act(total + self["c0"])
@@ -122,6 +132,8 @@ class CFNADE(RowModel):
         weights = self["out"]
         if self.factors is not None:
             weights = tf.einsum("nkr,rd->nkd", weights, self["out_mix"])
+        if self.common:
+            weights = weights[:, :-1] + weights[:, -1:]
         return self.row_odds.through(weights, cumulated=True), self["out_bias"]
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
@@ -136,6 +148,8 @@ class CFNADE(RowModel):
         if self.factors is not None:
             hidden = tf.matmul(hidden, self["out_mix"], transpose_b=True)
         raw = self.rows_out(hidden, self["out"], at)
+        if self.common:
+            raw = raw[:, :-1] + raw[:, -1:]
         scores = tf.cumsum(raw + tf.gather(self["out_bias"], at[:, 1]), axis=1)
         return scores + tf.gather(odds, at[:, 0])
 

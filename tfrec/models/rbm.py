@@ -17,7 +17,7 @@ from tfrec.models.rating import check_positive
 from tfrec.models.rating_rows import CODE, Side
 from tfrec.models.row_model import RowModel, Schedule
 from tfrec.models.row_odds import RowOdds
-from tfrec.models.row_products import Products, level_marks
+from tfrec.models.row_products import Products, level_marks, thermometer_marks
 
 INIT = 0.01
 
@@ -34,6 +34,11 @@ class RatingRBM(RowModel):
     of the levels among its ratings (``RowOdds``), an item's quality say. The machine is then one
     of ``p(v | odds)``, and its hidden units are left with what levels and columns have in common.
 
+    With ``share_levels`` a level has the weights of all lower ones and its own beside them,
+    ``W_ikj = sum_{l <= k} U_ilj``, as in CF-NADE (Zheng et al. 2016, equations 12, 13): the same
+    machines, but ``weight_decay`` is of U, of what sets neighbouring levels apart, and a rating
+    teaches its neighbours as well.
+
     The gradient is that of ``F(v_0) - F(v_k)``: the free energy of the data less that of the state
     of a Gibbs chain after k steps, which is contrastive divergence with the hidden units summed
     out; the last visible state is one of chances, not samples (Hinton 2010, section 3.2).
@@ -46,9 +51,9 @@ class RatingRBM(RowModel):
         cd, cd_epochs: the number of Gibbs steps k goes through ``cd``, each for ``cd_epochs``
             epochs; the last stays.
         conditional: the conditional RBM.
-        row_odds: see above.
+        row_odds, share_levels: see above.
         factors: rank C of the factored RBM; None leaves W whole.
-        weight_decay: l2 of W (A, B) and D.
+        weight_decay: l2 of W (A, B; U) and D.
         momentum: of the gradient; with ``optimizer='sgd'``.
         optimizer: ``sgd`` as in the paper or ``adam``.
         history_length, polyak, products, schedule: see ``RowModel``.
@@ -66,6 +71,7 @@ class RatingRBM(RowModel):
         cd_epochs: int = 10,
         conditional: bool = False,
         row_odds: bool = False,
+        share_levels: bool = False,
         factors: int | None = None,
         weight_decay: float = 0.001,
         momentum: float = 0.9,
@@ -87,7 +93,7 @@ class RatingRBM(RowModel):
         if optimizer not in ("sgd", "adam"):
             raise ValueError(f"optimizer is 'sgd' or 'adam'; got {optimizer!r}")
         self.cd, self.cd_epochs = [int(k) for k in cd], cd_epochs
-        self.conditional, self.factors = conditional, factors
+        self.conditional, self.factors, self.share_levels = conditional, factors, share_levels
         self.odds = RowOdds(self.scale, data.train.weight) if row_odds else None
         self.weight_decay, self.momentum, self.kind = weight_decay, momentum, optimizer
         self.steps_per_epoch = 1
@@ -117,8 +123,11 @@ class RatingRBM(RowModel):
         """
         weights = self["w"] if self.factors is None else self["left"]
         if chances is None:
-            total = self.rows_in(code, level_marks(self.n_levels), weights)
+            marks = thermometer_marks if self.share_levels else level_marks
+            total = self.rows_in(code, marks(self.n_levels), weights)
         else:
+            if self.share_levels:  # unit l is on in all levels from l up
+                chances = tf.cumsum(chances, axis=1, reverse=True)
             total = self.units_in(at, chances, tf.shape(code, tf.int64)[0], weights)
         if self.factors is not None:
             total = tf.matmul(total, self["right"])
@@ -133,7 +142,10 @@ class RatingRBM(RowModel):
         weights = self["w"] if self.factors is None else self["left"]
         if self.factors is not None:
             hidden = tf.matmul(hidden, self["right"], transpose_b=True)
-        return self.rows_out(hidden, weights, at) + tf.gather(self["visible"], at[:, 1])
+        scores = self.rows_out(hidden, weights, at)
+        if self.share_levels:
+            scores = tf.cumsum(scores, axis=1)
+        return scores + tf.gather(self["visible"], at[:, 1])
 
     def free_energy(
         self, code: tf.Tensor, odds: tf.Tensor | None = None, chances: tf.Tensor | None = None
@@ -248,4 +260,6 @@ class RatingRBM(RowModel):
             weights = self["w"]
         else:
             weights = tf.einsum("nlc,cf->nlf", self["left"], self["right"])
+        if self.share_levels:
+            weights = tf.cumsum(weights, axis=1)
         return weights if self.odds is None else self.odds.through(weights), self["visible"]
