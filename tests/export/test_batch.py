@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.tables import small_data, small_tables
 from tfrec.data.tables import Tables, write_tables
 from tfrec.evaluation.full_catalogue import evaluate
-from tfrec.export import batch
+from tfrec.export import inputs
 from tfrec.export.batch import BatchRecommender, ModelFolderError, latest_version, read_users
 from tfrec.export.log import Log
 from tfrec.export.measure import evaluate_saved
@@ -97,7 +97,7 @@ def test_batches_shrink_where_histories_are_long(made, monkeypatch: pytest.Monke
     recommender = BatchRecommender(folder / "model", splits["train"], users)
     everyone = data.user_ids[1:]
     whole = recommender.lists(everyone, 5)
-    monkeypatch.setattr(batch, "CELLS", 35)  # three users of ten events each
+    monkeypatch.setattr(inputs, "CELLS", 35)  # three users of ten events each
     sizes = [stop - start for start, stop, _ in recommender.batches(everyone, 5, 1024, True)]
     assert set(sizes) == {3}
     np.testing.assert_array_equal(recommender.lists(everyone, 5), whole)
