@@ -15,8 +15,10 @@ from tfrec.config import Config
 
 
 def rated(root: Path) -> Config:
-    """The tiny shop with an RBM, judged by the ratings it predicts. With so few of them the baseline
-    is hard to beat: the error may be a tenth larger."""
+    """The tiny shop with an RBM, judged by the ratings it predicts.
+
+    With so few of them the baseline is hard to beat: the error may be a tenth larger.
+    """
     return tiny(
         root,
         retrieval={
