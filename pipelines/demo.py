@@ -55,9 +55,9 @@ def run_demo(
         server.wait_until_available("retrieval", timeout=WAIT_S)
         say(f"3 of 3: gRPC queries to {server.grpc_address}")
         with Client(server.grpc_address, "retrieval", timeout=30) as client:
-            for answer in recommend_rows(
-                client, [*example_users(facts, USERS), UNKNOWN_USER], LIST, facts
-            ):
+            users = [*example_users(facts, USERS), UNKNOWN_USER]
+            seen = config.gate.exclude_seen
+            for answer in recommend_rows(client, users, LIST, facts, configured=seen):
                 show(answer)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfrec.config import GateConfig
+from tfrec.config.run import RATING_METRICS
 from tfrec.evaluation.result import Evaluation
 
 
@@ -28,35 +29,44 @@ def judge(
     metric: str,
     gate: GateConfig,
     candidate: float,
-    covered: float,
+    covered: float | None,
     baselines: dict[str, float],
     live: float | None,
 ) -> list[str]:
     """Reasons against a candidate; none is a blessing.
 
     Args:
-        metric: its name.
+        metric: its name; of ``rmse`` and ``mae`` the smaller is the better.
         gate: the thresholds.
-        candidate, covered: the metric and the coverage of the candidate.
+        candidate: the metric of the candidate.
+        covered: its coverage; None where no lists were measured.
         baselines: the metric of each baseline.
         live: the metric of the live model; None where there is none.
     """
+    falls = metric in RATING_METRICS
+    side = "above" if falls else "below"
     reasons = []
+
+    def beyond(bar: float) -> str | None:
+        """How a value that does not reach the bar is told."""
+        if candidate <= bar if falls else candidate >= bar:
+            return None
+        return f"{metric} {candidate:.4f} is {side} {bar:.4f}"
+
     for name, value in baselines.items():
-        bar = (1 + gate.margin) * value
-        if not candidate >= bar:
-            reasons.append(
-                f"{metric} {candidate:.4f} is below {bar:.4f}, that of {name!r}"
-                + (f" plus the margin {gate.margin:g}" if gate.margin else "")
-            )
+        found = beyond((1 - gate.margin if falls else 1 + gate.margin) * value)
+        if found:
+            margin = f" {'less' if falls else 'plus'} the margin {gate.margin:g}"
+            reasons.append(f"{found}, that of {name!r}" + (margin if gate.margin else ""))
     if live is not None:
-        bar = (1 - gate.live_tolerance) * live
-        if not candidate >= bar:
+        found = beyond((1 + gate.live_tolerance if falls else 1 - gate.live_tolerance) * live)
+        if found:
+            spent = "added" if falls else "lost"
             reasons.append(
-                f"{metric} {candidate:.4f} is below {bar:.4f}: the live model has {live:.4f} and "
-                f"at most {gate.live_tolerance:.0%} may be lost"
+                f"{found}: the live model has {live:.4f} and at most {gate.live_tolerance:.0%} "
+                f"may be {spent}"
             )
-    if covered < gate.min_coverage:
+    if covered is not None and covered < gate.min_coverage:
         reasons.append(
             f"the lists hold {covered:.1%} of the catalogue, below gate.min_coverage "
             f"{gate.min_coverage:.1%}"

@@ -24,6 +24,7 @@ from tfrec.export.batch import latest_version
 from tfrec.export.calibrate import calibrate_trained
 from tfrec.export.golden import GoldenRequest, record, save_golden
 from tfrec.export.ranking import RankingModule, export_ranking
+from tfrec.export.rating import observe_known
 from tfrec.export.retrieval import export_retrieval, retrieval_module, title_table
 from tfrec.export.trained import index_trained
 from tfrec.features.counts import as_records, count_features
@@ -122,9 +123,12 @@ def retrieval_run_fn(fn_args: Any) -> None:
     )
     for line in result.warm.lines() if result.warm else ():
         print(f"  {line}", flush=True)
+    observe_known(result.model, data)
     shown = _titles(given.tables, data)
-    export_retrieval(result.model, data, encoder, fn_args.serving_model_dir, shown)
-    answer = retrieval_module(result.model, data, encoder, shown).recommend_examples
+    exported = (result.model, data, encoder)
+    seen = given.exclude_seen
+    export_retrieval(*exported, fn_args.serving_model_dir, shown, exclude_seen=seen)
+    answer = retrieval_module(*exported, shown, exclude_seen=seen).recommend_examples
     indexed = index_trained(result.model, data, fn_args.serving_model_dir, section.index)
     if indexed is not None:
         print(f"  {indexed.line()}", flush=True)

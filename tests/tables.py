@@ -58,6 +58,34 @@ def small_tables(
     return splits, user_table, item_table
 
 
+def rated_tables(
+    users: int = 40, items: int = 20, events: int = 16, seed: int = 0
+) -> tuple[dict[str, pa.Table], pa.Table, pa.Table]:
+    """As ``small_tables``, with ratings by taste: one's own kind of item 4 or 5, the other 1 or 2.
+
+    Users and items are of two kinds, by parity. Nobody rates an item twice; of each user's ratings
+    two test and two validate.
+    """
+    _, user_table, item_table = small_tables(users, items)
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[tuple[str, str, int, float, str]]] = {"train": [], "eval": [], "test": []}
+    for user in range(users):
+        for t, item in enumerate(rng.permutation(items)[:events]):
+            mine = (user + item) % 2 == 0
+            rating = float(rng.integers(4, 6) if mine else rng.integers(1, 3))
+            split = "test" if t >= events - 2 else "eval" if t >= events - 4 else "train"
+            rows[split].append((f"u{user}", f"i{item}", t, rating, ("phone", "desk")[t % 2]))
+    names = ("user_id", "item_id", "timestamp", "weight", "device")
+    splits = {
+        split: pa.table(dict(zip(names, map(list, zip(*found, strict=True)), strict=True)))
+        for split, found in rows.items()
+    }
+    for split, table in splits.items():
+        weight = table.column("weight").cast(pa.float32())
+        splits[split] = table.set_column(names.index("weight"), "weight", weight)
+    return splits, user_table, item_table
+
+
 def small_data(
     folder: Path, history_length: int = 8, **sizes: int
 ) -> tuple[RetrievalData, FittedEncoder]:

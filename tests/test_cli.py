@@ -135,6 +135,25 @@ def test_query_over_grpc(made: Path) -> None:
             "-k", 3, "--data", made / "tables", "--timeout", 20,
         )  # fmt: skip
         alone = run("query", "--address", server.grpc_address, "-u", "u1", "--timeout", 20)
+        words = (
+            "query",
+            "-a",
+            server.grpc_address,
+            "-u",
+            "u1",
+            "-k",
+            20,
+            "--data",
+            made / "tables",
+        )
+        again = made / "again.yaml"
+        text = (made / "shop.yaml").read_text()
+        again.write_text(text + "gate: {exclude_seen: false}\n")
+        new, every, bought, asked = (
+            run(*words, *more).count("Thing")
+            for more in ((), ("--include-seen",), ("-c", again), ("-c", again, "--exclude-seen"))
+        )
+    assert new == asked < every == bought
     assert "Thing" in alone  # the model knows the titles itself
     assert "user u1: had 12" in printed
     assert "user stranger: new here" in printed

@@ -18,6 +18,23 @@ def test_defaults_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gate", "baselines"),
+    [
+        ({}, ("popular",)),
+        ({"metric": "ndcg@5"}, ("popular",)),
+        ({"metric": "rmse"}, ("biased_mf",)),
+        ({"metric": "mae", "baselines": ["rbm"]}, ("rbm",)),
+    ],
+)
+def test_the_gates_baseline_is_of_the_metrics_kind(
+    gate: dict[str, object], baselines: tuple[str, ...]
+) -> None:
+    found = parse_config({**GOOD, "gate": gate}).gate
+    assert found.baselines == baselines
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (
@@ -30,6 +47,9 @@ def test_defaults_and_ids() -> None:
         ({"name": "My Shop"}, r"name: .*pattern.* \(got 'My Shop'\)"),
         ({"gate": {"metric": "recall"}}, r"gate\.metric: a metric is recall, .*\(got 'recall'\)"),
         ({"gate": {"metric": "ndcg@0"}}, "whole number from 1"),
+        ({"gate": {"metric": "rmse@10"}}, "models that predict ratings, rmse or mae"),
+        ({"gate": {"metric": "rmse", "min_coverage": 0.2}}, "min_coverage is a share .* lists"),
+        ({"gate": {"metric": "mae", "margin": 1.0}}, "so margin is below 1; got 1"),
         ({"split": {"test": 1.5}}, r"split\.test: .*less than 1 \(got 1\.5\)"),
         ({"retrieval": {"train": {"epochs": 0}}}, r"retrieval\.train\.epochs: .*\(got 0\)"),
         ({"gate": {"slices": ["age"]}}, r"gate\.slices names 'age', which is no feature"),

@@ -1,12 +1,12 @@
-"""RetrievalEvaluator: measures the exported model on the whole catalogue and blesses or refuses it.
+"""RetrievalEvaluator: measures the exported model on the test split and blesses or refuses it.
 
-It has to reach the cheap baselines, trained here on the same split, and may not lose more than a
-tolerated share against the model that is live. All are asked the same questions.
+By its lists over the whole catalogue, or by the ratings it predicts (``gate.metric``). It has to
+reach the cheap baselines, trained here on the same split, and may not lose more than a tolerated
+share against the model that is live. All are asked the same questions.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tfx.dsl.components.base import base_component, executor_spec
@@ -18,19 +18,12 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from pipelines.blessing import JUDGED, Verdict, write_verdict
-from pipelines.judging import coverage, judge, newest_version
-from tfrec.config import Config, GateConfig, RankingConfig, TrainConfig
-from tfrec.data.encoded import RetrievalData
-from tfrec.evaluation.full_catalogue import evaluate, evaluate_lists
-from tfrec.evaluation.metrics import parse_metric
-from tfrec.evaluation.protocol import HeldOut, held_out
-from tfrec.evaluation.result import Evaluation
-from tfrec.export.batch import BatchRecommender
-from tfrec.export.context import held_out_context
-from tfrec.export.lists import saved_lists
-from tfrec.export.log import Log
+from pipelines.judging import judge, newest_version
+from pipelines.measuring import baseline, measure_of
+from tfrec.config import Config, GateConfig, RankingConfig
+from tfrec.export.batch import ModelFolderError
 from tfrec.schema import FeatureTable
-from tfrec.training.fit import fit_retrieval
+from tfrec.training.metric import check_gate
 from tfrec.training.transformed import load_transformed, read_raw_events
 
 
@@ -72,66 +65,38 @@ class Executor(BaseExecutor):
             history_length=ranking.history_length,
             sampled_negatives=ranking.samples_negatives,
         )
-        questions = held_out(data, "test", gate.exclude_seen)
         events = read_raw_events(uri["raw_examples"], "test", features, data, data.test)
-        context = held_out_context(events, data, questions)
-        known = Log.from_encoded(data, questions.known)
-        _, k = parse_metric(gate.metric)
-
-        def measure(folder: str | Path, name: str) -> Evaluation:
-            lists = saved_lists(BatchRecommender(folder, known), data, questions, k, context)
-            return evaluate_lists(
-                lists,
-                questions.users,
-                data,
-                "test",
-                (k,),
-                exclude_seen=gate.exclude_seen,
-                name=name,
-            )
-
-        candidate = measure(path_utils.serving_model_path(uri["model"]), "candidate")
-        baselines = {
-            name: baseline(name, data, questions, gate.metric, k) for name in gate.baselines
-        }
+        measure = measure_of(gate)(data, gate, events)
+        found = measure.saved(path_utils.serving_model_path(uri["model"]), "candidate")
+        baselines = {name: baseline(name, data, gate, measure) for name in gate.baselines}
         live_folder = newest_version(exec_properties["serving"])
-        live = None if live_folder is None else measure(live_folder, "live")[gate.metric]
-        value, covered = candidate[gate.metric], coverage(candidate)
-        reasons = judge(gate.metric, gate, value, covered, baselines, live)
+        live, unlike = None, []
+        if live_folder is not None:
+            try:
+                live = measure.saved(live_folder, "live").value
+            except ModelFolderError as error:
+                unlike = [
+                    f"the live model cannot be measured by {gate.metric} ({error}); for the first "
+                    f"model of another kind let a metric decide that both have, as 'recall@10'"
+                ]
+        reasons = judge(gate.metric, gate, found.value, found.covered, baselines, live) + unlike
         measured = {
             "metric": gate.metric,
-            "candidate": value,
-            "coverage": covered,
-            "users": len(questions.users),
+            "candidate": found.value,
+            **({} if found.covered is None else {"coverage": found.covered}),
+            **measure.asked,
             "baselines": baselines,
             "live": live,
             "live_version": None if live_folder is None else live_folder.name,
         }
-        beside = ", ".join(
-            f"{n} {v:.4f}" for n, v in {**baselines, **({"live": live} if live else {})}.items()
-        )
-        print(f"  retrieval: {gate.metric} {value:.4f} ({beside}), coverage {covered:.1%}")
+        beside = {**baselines, **({} if live is None else {"live": live})}
+        told = ", ".join(f"{name} {value:.4f}" for name, value in beside.items())
+        spread = "" if found.covered is None else f", coverage {found.covered:.1%}"
+        print(f"  retrieval: {gate.metric} {found.value:.4f} ({told}){spread}")
         verdict = artifact_utils.get_single_instance(output_dict["verdict"])
         judged = artifact_utils.get_single_instance(input_dict["model"])
         verdict.set_int_custom_property(JUDGED, judged.id)
         write_verdict(verdict, "retrieval evaluator", reasons, measured)
-
-
-def baseline(name: str, data: RetrievalData, questions: HeldOut, metric: str, k: int) -> float:
-    """The metric of a cheap model trained on the same events with its usual parameters."""
-    from tfrec.models import registry
-
-    trained = fit_retrieval(
-        name,
-        registry.spec(name).example,
-        TrainConfig(),
-        data,
-        metric=metric,
-        exclude_seen=questions.exclude_seen,
-    )
-    return evaluate(
-        trained.model, data, "test", (k,), questions=questions, name=name, progress=False
-    )[metric]
 
 
 class RetrievalEvaluator(base_component.BaseComponent):
@@ -144,6 +109,9 @@ class RetrievalEvaluator(base_component.BaseComponent):
         transform_graph: of Transform.
         config: features, gate and what tells events from sampled rows.
         serving: folder of the live retrieval model's versions.
+
+    Raises:
+        ValueError: the gate measures ratings, which the model or a baseline does not predict.
     """
 
     SPEC_CLASS = RetrievalEvaluatorSpec
@@ -159,6 +127,7 @@ class RetrievalEvaluator(base_component.BaseComponent):
         config: Config,
         serving: str,
     ) -> None:
+        check_gate(config.retrieval.model, config.gate)
         rows = {"enabled", "label", "history_length"}
         gate = {"metric", "exclude_seen", "baselines", "margin", "live_tolerance", "min_coverage"}
         super().__init__(

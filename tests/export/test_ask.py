@@ -47,6 +47,28 @@ def test_a_model_without_queries_says_so() -> None:
         list(recommend_rows(Recorder("age"), ["u1"], 3, None, query="kettle"))
 
 
+@pytest.mark.parametrize(
+    ("inputs", "rule", "excluded"),
+    [
+        ((), {}, ["c", "a"]),
+        ((), {"configured": False}, []),
+        ((), {"configured": False, "exclude_seen": True}, ["c", "a"]),
+        ((), {"exclude_seen": False}, []),
+        (("include",), {}, []),  # a one-call recommender leaves out what it was configured to
+        (("include",), {"exclude_seen": True}, ["c", "a"]),
+    ],
+)
+def test_what_a_user_had_is_excluded_as_configured_or_asked(
+    inputs: tuple[str, ...], rule: dict[str, bool], excluded: list[str]
+) -> None:
+    events = pa.table({"user_id": ["u1"] * 2, "item_id": ["a", "c"], "timestamp": [2, 1]})
+    facts = UserFacts(Log.from_table(events), pa.table({"user_id": ["u1"]}), {})
+    client = Recorder(*inputs)
+    list(recommend_rows(client, ["u1"], 3, facts, **rule))
+    assert client.asked[0]["history"] == ["c", "a"]
+    assert client.asked[0]["exclude"] == excluded
+
+
 def test_a_rating_model_is_told_how_the_history_was_rated() -> None:
     events = pa.table(
         {

@@ -13,11 +13,12 @@ import tensorflow as tf
 from tests.tables import small_data, small_tables
 from tfrec.data.tables import Tables, write_tables
 from tfrec.evaluation.full_catalogue import evaluate
-from tfrec.export import batch
+from tfrec.export import inputs
 from tfrec.export.batch import BatchRecommender, ModelFolderError, latest_version, read_users
 from tfrec.export.log import Log
 from tfrec.export.measure import evaluate_saved
 from tfrec.export.retrieval import export_retrieval, title_table
+from tfrec.features.fit import fit_encoder
 from tfrec.models.registry import build
 
 
@@ -92,12 +93,26 @@ def test_short_lists_end_early_and_seen_may_be_asked_for(made, tmp_path: Path) -
     assert pq.read_table(tmp_path / "b.parquet").num_rows == 20
 
 
+def test_what_was_seen_comes_as_the_model_was_exported(made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model, data, folder, splits, users = made
+    encoder = fit_encoder(
+        splits["train"], users, small_tables()[2], data.features, tmp_path / "statistics", 8
+    )
+    export_retrieval(model, data, encoder, tmp_path / "again", exclude_seen=False)
+    for source, rows in ((folder / "model", 10), (tmp_path / "again", 20)):
+        BatchRecommender(source, splits["train"], users).write(["u0"], 50, tmp_path / "a.parquet")
+        assert pq.read_table(tmp_path / "a.parquet").num_rows == rows
+    again = BatchRecommender(tmp_path / "again", splits["train"], users)
+    again.write(["u0"], 50, tmp_path / "b.parquet", exclude_seen=True)
+    assert pq.read_table(tmp_path / "b.parquet").num_rows == 10
+
+
 def test_batches_shrink_where_histories_are_long(made, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     _, data, folder, splits, users = made
     recommender = BatchRecommender(folder / "model", splits["train"], users)
     everyone = data.user_ids[1:]
     whole = recommender.lists(everyone, 5)
-    monkeypatch.setattr(batch, "CELLS", 35)  # three users of ten events each
+    monkeypatch.setattr(inputs, "CELLS", 35)  # three users of ten events each
     sizes = [stop - start for start, stop, _ in recommender.batches(everyone, 5, 1024, True)]
     assert set(sizes) == {3}
     np.testing.assert_array_equal(recommender.lists(everyone, 5), whole)

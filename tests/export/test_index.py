@@ -15,6 +15,7 @@ import tensorflow as tf
 from tests.tables import small_data
 from tfrec.config.index import IndexConfig
 from tfrec.export.index import Loaded, index_model, index_report, refresh_index
+from tfrec.export.raw import excludes_seen
 from tfrec.export.retrieval import export_retrieval, title_table
 from tfrec.models.registry import build
 
@@ -102,6 +103,36 @@ def test_examples_exclude_the_history(exported: tuple[Path, Path, np.ndarray]) -
     ]
     np.testing.assert_array_equal(answers[0]["item_id"], answers[1]["item_id"])
     assert not {b"i1", b"i3"} & set(answers[1]["item_id"][0].numpy())
+
+
+def test_where_buying_again_counts_the_history_comes_again(tmp_path: Path) -> None:
+    """The model, an index around it and a refresh of that: ``gate.exclude_seen`` goes along."""
+    data, encoder = small_data(tmp_path / "statistics")
+    model = build("two_tower", data, {"dim": 8, "history_length": 8})
+    folders = [tmp_path / name for name in ("plain", "indexed", "refreshed")]
+    export_retrieval(model, data, encoder, folders[0], exclude_seen=False)
+    inside = Loaded(folders[0])
+    samples = inside.signatures["query_vector"](**user_inputs())["query"].numpy()
+    index_model(folders[0], folders[1], EVERYWHERE, samples)
+    refresh_index(folders[1], inside.item_ids[1:], inside.vectors(), folders[2], EVERYWHERE)
+    had = [f"i{i}" for i in range(12)]  # of 20: a list of ten without them is short
+    values = tf.train.BytesList(value=[i.encode() for i in had])
+    features = tf.train.Features(feature={"history": tf.train.Feature(bytes_list=values)})
+    example = tf.train.Example(features=features).SerializeToString()
+    for folder in folders:
+        loaded = tf.saved_model.load(str(folder))
+        assert not excludes_seen(loaded)
+        found = loaded.signatures["recommend_examples"](examples=tf.constant([example]))
+        plain = loaded.signatures["recommend"](
+            user_id=tf.constant([""]),
+            age=tf.constant([""]),
+            device=tf.constant([""]),
+            history=tf.constant([had]),
+            exclude=tf.constant([[""]]),
+            k=tf.constant(10),
+        )
+        np.testing.assert_array_equal(found["item_id"], plain["item_id"])
+        assert b"" not in found["item_id"].numpy()
 
 
 def test_recall_is_kept_with_the_model(exported: tuple[Path, Path, np.ndarray]) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.pictures import LOOK, items_with_looks, picture, shop
 from tfrec.data.quarantine import BadDataError
 from tfrec.data.tables import DataError
-from tfrec.export.batch import feature_rows
+from tfrec.export.inputs import feature_rows
 from tfrec.features import image_prepare
 from tfrec.features.counts import count_features
 from tfrec.features.encode import decode_prepared

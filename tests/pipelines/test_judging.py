@@ -47,6 +47,36 @@ def test_nan_is_refused() -> None:
     assert len(reasons(float("nan"), live=0.1)) == 2
 
 
+def errors(value: float, live: float | None = None, **gate: float) -> list:
+    """As ``reasons``, of an error: the smaller the better, no lists."""
+    return judge("rmse", GateConfig(metric="rmse", **gate), value, None, {"biased_mf": 0.9}, live)
+
+
+def test_of_errors_the_smaller_is_the_better() -> None:
+    assert errors(0.8, live=0.8) == []
+    assert errors(0.9) == []
+    (reason,) = errors(0.95)
+    assert reason == "rmse 0.9500 is above 0.9000, that of 'biased_mf'"
+
+
+def test_a_margin_lowers_the_error_that_is_allowed() -> None:
+    (reason,) = errors(0.9, margin=0.1)
+    assert reason == "rmse 0.9000 is above 0.8100, that of 'biased_mf' less the margin 0.1"
+    assert errors(0.98, margin=-0.1) == []
+
+
+@pytest.mark.parametrize(("value", "refused"), [(0.815, False), (0.817, True)])
+def test_a_little_may_be_added_to_the_live_models_error(value: float, refused: bool) -> None:
+    found = errors(value, live=0.8, live_tolerance=0.02)
+    assert bool(found) is refused
+    if found:
+        assert "is above 0.8160: the live model has 0.8000 and at most 2% may be added" in found[0]
+
+
+def test_an_error_that_is_no_number_is_refused() -> None:
+    assert len(errors(float("nan"), live=0.8)) == 2
+
+
 def test_the_live_version_is_the_largest_complete_number(tmp_path: Path) -> None:
     assert newest_version(tmp_path / "none") is None
     for name in ("9", "10", "11", "latest"):

@@ -29,7 +29,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_gate_lets_it_through(report: dict[str, Any]) -> None:
     assert report["refused"] == {}
     assert list(report["pushed"]) == ["retrieval"]
-    assert "retrieval: recall@10" in report["output"]
+    assert "retrieval: rmse" in report["output"]
+    assert "biased_mf" in report["output"]
 
 
 def test_it_is_served_with_rated_histories(report: dict[str, Any]) -> None:

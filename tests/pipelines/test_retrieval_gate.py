@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import tensorflow as tf
-from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from pipelines.blessing import Verdict
 from pipelines.components import retrieval_evaluator
-from pipelines.components.retrieval_evaluator import Executor
+from tests.pipelines.gate_inputs import judged, write_raw
 from tests.tables import FEATURES, small_tables
-from tfrec.config import GateConfig, RankingConfig, TrainConfig
+from tfrec.config import GateConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.evaluation.protocol import held_out
@@ -26,33 +23,6 @@ from tfrec.models.registry import build
 from tfrec.training.fit import fit_retrieval
 
 METRIC = "ndcg@5"
-
-
-def text(value: str) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-
-
-def number(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-
-def write_raw(table: pa.Table, users: pa.Table, folder: Path) -> None:
-    """Rows of ExampleGen: each event, and behind it an item that nobody had."""
-    age = dict(zip(users["user_id"].to_pylist(), users["age"].to_pylist(), strict=True))
-    folder.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(folder / "part-0")) as writer:
-        for order, row in enumerate(table.to_pylist()):
-            for item in (row["item_id"], f"nobody had {order}"):
-                feature = {
-                    "user_id": text(row["user_id"]),
-                    "item_id": text(item),
-                    "timestamp": number(row["timestamp"]),
-                    "log_order": number(order),
-                    "age": text(age[row["user_id"]]),
-                    "device": text(row["device"]),
-                }
-                features = tf.train.Features(feature=feature)
-                writer.write(tf.train.Example(features=features).SerializeToString())
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +41,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, RetrievalData, 
     return model, data, root
 
 
-def artifact(kind: Any, path: Path) -> list[Any]:
-    """One artifact at a path, as TFX hands it over."""
-    found = kind()
-    found.uri = str(path)
-    return [found]
-
-
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_the_gate_measures_what_the_library_measures(
     made: tuple[Any, RetrievalData, Path],
@@ -88,20 +51,7 @@ def test_the_gate_measures_what_the_library_measures(
     model, data, root = made
     monkeypatch.setattr(retrieval_evaluator, "load_transformed", lambda *a, **k: (data, None))
     gate = GateConfig(metric=METRIC, exclude_seen=exclude_seen)
-    inputs = {
-        "model": artifact(standard_artifacts.Model, root / "model"),
-        "examples": artifact(standard_artifacts.Examples, root / "transformed"),
-        "raw_examples": artifact(standard_artifacts.Examples, root / "raw"),
-        "transform_graph": artifact(standard_artifacts.TransformGraph, root / "graph"),
-    }
-    properties = {
-        "features": FEATURES.model_dump_json(),
-        "ranking": RankingConfig().model_dump_json(),
-        "gate": gate.model_dump_json(),
-        "serving": str(tmp_path / "nothing live"),
-    }
-    Executor().Do(inputs, {"verdict": artifact(Verdict, tmp_path / "verdict")}, properties)
-    measured = json.loads((tmp_path / "verdict" / "report.json").read_text())["measured"]
+    measured = judged(root / "model", root, gate, tmp_path)["measured"]
 
     questions = held_out(data, "test", exclude_seen)
     everybody = held_out(data, "test", exclude_seen=False)

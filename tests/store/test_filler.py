@@ -126,6 +126,10 @@ def test_flags_of_the_command(tmp_path: Path) -> None:
     options = json.loads(words[-1].partition("=")[2])
     assert options["store"]["path"] == str(tmp_path / "s.lmdb")
     assert options["k"] == 5
+    assert "exclude_history" not in options
+    config.write_text(config.read_text() + "gate: {exclude_seen: false}\n")
+    options = json.loads(server_flags([f"--store_config={config}"])[-1].partition("=")[2])
+    assert options["exclude_history"] is False
     assert server_flags(["--model_name=m"]) == ["--model_name=m"]
     for bad in (["--store"], ["--store="], ["--store_k=3"], ["--store=a", "--store_config=b"]):
         with pytest.raises(ValueError, match=r"takes a value|exactly one of"):

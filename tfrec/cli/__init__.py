@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import typer
 from rich.table import Table
 
-from tfrec.cli.common import ConfigFile, ModelFolder, err, load, out, say, told
+from tfrec.cli.common import ConfigFile, IncludeSeen, ModelFolder, err, load, out, say, told
 from tfrec.cli.content import explain, index_app
 from tfrec.cli.explore import explore
 from tfrec.cli.ope import ope
@@ -46,7 +46,10 @@ app.add_typer(index_app, name="index")
 def config_check(file: Path) -> None:
     """Checks a configuration and prints what it comes to."""
     with told():
+        from tfrec.training.metric import check_gate
+
         config = load(file)
+        check_gate(config.retrieval.model, config.gate)
         out.print_json(config.model_dump_json())
         err.print(f"[green]{file}: fine[/green]")
 
@@ -183,17 +186,30 @@ def query(
         typer.Option("--data", help="Canonical tables: history and features of the users."),
     ] = None,
     text: Annotated[str | None, typer.Option("--query", "-q", help="What they search for.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Its gate.exclude_seen says whether that may come."),
+    ] = None,
+    seen: IncludeSeen = None,
     timeout: Annotated[float, typer.Option(help="Seconds.")] = 5.0,
 ) -> None:
-    """Asks a server over gRPC and prints recommendations with titles."""
+    """Asks a server over gRPC and prints recommendations with titles.
+
+    What a user had is excluded, unless the configuration or --include-seen says otherwise; a
+    one-call recommender goes by its own configuration.
+    """
     with told():
         from serving.client import Client, ServingError
         from tfrec.export.ask import UserFacts, recommend_rows
 
         facts = UserFacts.open(tables) if tables else None
+        exclude = None if seen is None else not seen
+        configured = load(config).gate.exclude_seen if config else True
         try:
             with Client(address, model, timeout=timeout) as client:
-                for row in recommend_rows(client, user, k, facts, text):
+                for row in recommend_rows(
+                    client, user, k, facts, text, exclude_seen=exclude, configured=configured
+                ):
                     _print_list(row)
         except ServingError as error:
             raise ValueError(str(error)) from None
@@ -216,10 +232,13 @@ def recommend(
         Path | None, typer.Option(help="User ids, one a line (or Parquet with user_id); all.")
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k")] = 10,
-    include_seen: Annotated[bool, typer.Option(help="Also what a user had before.")] = False,
+    include_seen: IncludeSeen = None,
     batch_size: Annotated[int, typer.Option()] = 1024,
 ) -> None:
-    """Writes the best items of many users to a Parquet file."""
+    """Writes the best items of many users to a Parquet file.
+
+    What a user had is left out where gate.exclude_seen said so when the model was exported.
+    """
     with told():
         from tfrec.data.tables import read_tables
         from tfrec.export.batch import BatchRecommender, read_users
@@ -227,9 +246,8 @@ def recommend(
         canonical = read_tables(tables)
         wanted = read_users(users) if users else canonical.users.column("user_id").to_pylist()
         recommender = BatchRecommender(model, canonical.interactions, canonical.users)
-        rows = recommender.write(
-            wanted, k, to, exclude_seen=not include_seen, batch_size=batch_size
-        )
+        exclude = None if include_seen is None else not include_seen
+        rows = recommender.write(wanted, k, to, exclude_seen=exclude, batch_size=batch_size)
         out.print(f"wrote {rows:,} rows for {len(wanted):,} users to {to}", soft_wrap=True)
 
 

@@ -15,6 +15,10 @@ out = Console()
 err = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration.")]
+IncludeSeen = Annotated[
+    bool | None,
+    typer.Option("--include-seen/--exclude-seen", help="Whether what a user had may come again."),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="SavedModel, or its versions.")]
 
 

@@ -143,6 +143,7 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
         raise ValueError(f"exactly one of --store and --store_config; got {sorted(given)}")
     from tfrec.config import StoreConfig
 
+    loaded: Any = None
     changes: dict[str, Any] = {}
     for flag, field in (("store_timeout_ms", "timeout_ms"), ("store_namespace", "namespace")):
         if flag in given:
@@ -150,9 +151,11 @@ def server_flags(arguments: Sequence[str]) -> list[str]:
     if "store" in given:
         settings = StoreConfig.at(given["store"], **changes)
     else:
-        section = load(Path(given["store_config"])).store.model_dump()
-        settings = StoreConfig.model_validate({**section, **changes})
+        loaded = load(Path(given["store_config"]))
+        settings = StoreConfig.model_validate({**loaded.store.model_dump(), **changes})
     options: dict[str, Any] = {"store": settings.model_dump()}
+    if loaded is not None and not loaded.gate.exclude_seen:
+        options["exclude_history"] = False  # buying again is what is predicted
     if "store_k" in given:
         options["k"] = int(given["store_k"])
     filler = "tfrec.store.front:open_filler"

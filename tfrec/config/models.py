@@ -68,8 +68,8 @@ class SearchConfig(Frozen):
             training (``train.learning_rate``). What is not named stays as configured.
         trials: most trainings, those of earlier interrupted runs included.
         timeout: seconds after which a run ends, with the epoch it is in; 0 sets no bound.
-        metric: which validation metric decides; the gate's where not given (``rmse`` for models
-            that predict ratings).
+        metric: which validation metric decides; the gate's where not given (for models that
+            predict ratings ``rmse``, where the gate measures lists).
         seed: of the search.
         in_pipeline: whether the pipeline searches too, before it trains.
     """

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
 
 from tfrec.config.base import Frozen
+
+RATING_METRICS = ("rmse", "mae")  # of predicted ratings: the smaller the better
+
+
+def default_baselines(given: dict[str, Any]) -> tuple[str, ...]:
+    """What a model has to reach where the gate names nothing."""
+    return ("biased_mf",) if given.get("metric") in RATING_METRICS else ("popular",)
 
 
 class GateConfig(Frozen):
     """When a new model may replace the live one.
 
     Attributes:
-        metric: the deciding whole-catalogue metric, as ``recall@10``.
+        metric: what decides: a whole-catalogue metric, as ``recall@10``, or for a model that
+            predicts ratings ``rmse`` or ``mae`` of the held-out ones, the smaller the better.
         exclude_seen: an item that a user had is neither recommended to them nor asked for, wherever
             lists are measured: validation, tuning, baselines, gate, report. False where buying
             again is what one predicts; the recommender then recommends it, too (see there).
-        baselines: registry names of cheap models trained on the same split.
-        margin: the model must reach ``(1 + margin)`` times each baseline's metric.
-        live_tolerance: share of the live model's metric that may be lost.
-        min_coverage: least share of the catalogue in the lists.
+        baselines: registry names of cheap models trained on the same split; ``popular``, for
+            ``rmse`` and ``mae`` ``biased_mf``, where none are given.
+        margin: the model must reach ``(1 + margin)`` times each baseline's metric; an error may be
+            ``(1 - margin)`` times the baseline's at most.
+        live_tolerance: share of the live model's metric that may be lost; of its error, added.
+        min_coverage: least share of the catalogue in the lists; for metrics of lists alone.
         min_ranker_auc: threshold of the ranking evaluator (task ``binary``).
         max_ranker_rmse: threshold of the ranking evaluator (task ``rating``).
         slices: features by which the ranking evaluator reports.
@@ -26,7 +38,7 @@ class GateConfig(Frozen):
 
     metric: str = "recall@10"
     exclude_seen: bool = True
-    baselines: tuple[str, ...] = ("popular",)
+    baselines: tuple[str, ...] = Field(default_factory=default_baselines)
     margin: float = Field(default=0.0, ge=-1)
     live_tolerance: float = Field(default=0.02, ge=0, le=1)
     min_coverage: float = Field(default=0.0, ge=0, le=1)
@@ -37,12 +49,39 @@ class GateConfig(Frozen):
     @field_validator("metric")
     @classmethod
     def _metric(cls, value: str) -> str:
+        if value in RATING_METRICS:
+            return value
         name, at, k = value.partition("@")
         if name not in ("recall", "ndcg", "hr", "mrr", "map", "precision") or not at:
-            raise ValueError("a metric is recall, ndcg, hr, mrr, map or precision, '@' and k")
+            raise ValueError(
+                "a metric is recall, ndcg, hr, mrr, map or precision, '@' and k; or, for models "
+                "that predict ratings, rmse or mae"
+            )
         if not k.isdigit() or int(k) < 1:
             raise ValueError("the cut-off after '@' is a whole number from 1")
         return value
+
+    @model_validator(mode="after")
+    def _check(self) -> GateConfig:
+        if not self.of_ratings:
+            return self
+        if self.min_coverage > 0:
+            raise ValueError(
+                f"min_coverage is a share of the catalogue in the lists, which metric "
+                f"{self.metric!r} does not measure; leave it out, or take a metric of lists, as "
+                f"'recall@10'; got {self.min_coverage:g}"
+            )
+        if self.margin >= 1:
+            raise ValueError(
+                f"with metric {self.metric!r} a model's error may be (1 - margin) times the "
+                f"baseline's, so margin is below 1; got {self.margin:g}"
+            )
+        return self
+
+    @property
+    def of_ratings(self) -> bool:
+        """Whether predicted ratings are judged, not lists."""
+        return self.metric in RATING_METRICS
 
 
 class PipelineConfig(Frozen):

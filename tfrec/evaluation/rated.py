@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.data.encoded import Interactions, RetrievalData
 from tfrec.evaluation.pointwise import rating_metrics
+from tfrec.evaluation.protocol import Split
 
 USERS = 256  # users at a time
 PAIRS = 8192  # pairs at a time
@@ -58,15 +59,14 @@ class RatingPredictor:
         return back
 
 
-def evaluate_ratings(
-    model: Any, data: RetrievalData, split: Literal["validation", "test"] = "test"
-) -> dict[str, float]:
-    """``rmse`` and ``mae`` of a rating model on a split, and ``n``, its ratings.
+def held_out_ratings(data: RetrievalData, split: Split) -> tuple[Interactions, Interactions]:
+    """The ratings that are asked for, and those that may be known when answering.
 
-    The model is told the training ratings, for ``test`` the validation ratings too.
+    Known are the training ratings, for ``test`` those of validation too.
 
     Raises:
-        ValueError: the split holds no ratings.
+        ValueError: the split holds no ratings: no events, weights that are no numbers, or one
+            weight for all, as a log of purchases has.
     """
     events: Interactions = getattr(data, split)
     if not len(events):
@@ -74,5 +74,36 @@ def evaluate_ratings(
     known = data.train
     if split == "test" and len(data.validation):
         known = data.train.join(data.validation)
+    levels = np.unique(np.concatenate([events.weight, known.weight]))
+    if not np.isfinite(levels).all():
+        raise ValueError(
+            f"ratings are finite numbers; the {split} split or the events before it hold NaN or "
+            f"infinity; mend the column 'weight'"
+        )
+    if len(levels) < 2:
+        raise ValueError(
+            f"the {split} split holds no ratings: the {len(events)} events there and all events "
+            f"before have the weight {levels[0]:g}; map the ratings to the column 'weight', or "
+            f"measure lists, as by 'recall@10'"
+        )
+    return events, known
+
+
+def has_ratings(data: RetrievalData, split: Split) -> bool:
+    """Whether the split holds ratings; see ``held_out_ratings``."""
+    try:
+        held_out_ratings(data, split)
+    except ValueError:
+        return False
+    return True
+
+
+def evaluate_ratings(model: Any, data: RetrievalData, split: Split = "test") -> dict[str, float]:
+    """``rmse`` and ``mae`` of a rating model on a split, and ``n``, its ratings.
+
+    Raises:
+        ValueError: the split holds no ratings; see ``held_out_ratings``.
+    """
+    events, known = held_out_ratings(data, split)
     predicted = RatingPredictor(model, data, known)(events.user, events.item)
     return {**rating_metrics(events.weight, predicted), "n": float(len(events))}

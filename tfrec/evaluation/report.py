@@ -16,7 +16,7 @@ from tfrec.evaluation.result import Evaluation
 from tfrec.evaluation.slices import Slice, all_slices
 
 # Where smaller is better, and where neither is.
-LOWER = ("gini",)
+LOWER = ("gini", "rmse", "mae")
 NEUTRAL = ("arp", "popularity_rank", "novelty")
 
 
@@ -27,7 +27,7 @@ def _columns(evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | Non
     if metrics is not None:
         return list(metrics)
     usual = [f"{name}@{k}" for name in ("recall", "ndcg") for k in first.ks]
-    return [*usual, *(name for name in first.beyond)]
+    return [*usual, *dict.fromkeys(name for e in evaluations.values() for name in e.beyond)]
 
 
 def _value(evaluation: Evaluation, metric: str) -> float | None:

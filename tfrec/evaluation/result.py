@@ -26,7 +26,8 @@ class Evaluation:
         n_items: size of the catalogue.
         seconds: wall time of scoring, ranking and counting.
         dropped: held-out events left out because the user had the item before (or twice).
-        beyond: figures of the lists as a whole (coverage ...), see ``tfrec.evaluation.beyond``.
+        beyond: figures of the lists as a whole (coverage ...), see ``tfrec.evaluation.beyond``;
+            ``rmse`` and ``mae`` of an exported model that predicts ratings.
     """
 
     name: str

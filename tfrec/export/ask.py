@@ -17,6 +17,7 @@ from tfrec.export.log import Log
 from tfrec.schema import ITEM_ID, USER_ID
 
 QUERY = "query"  # the context feature that a search fills
+INCLUDE = "include"  # an input that one-call recommenders alone have
 SHOWN = 3  # most recent items named in a heading
 
 
@@ -68,9 +69,16 @@ class UserFacts:
 
 
 def recommend_rows(
-    client: Any, users: Sequence[str], k: int, facts: UserFacts | None, query: str | None = None
+    client: Any,
+    users: Sequence[str],
+    k: int,
+    facts: UserFacts | None,
+    query: str | None = None,
+    *,
+    exclude_seen: bool | None = None,
+    configured: bool = True,
 ) -> Iterator[Answer]:
-    """Asks ``recommend`` for each user; what the user had is excluded.
+    """Asks ``recommend`` for each user.
 
     Args:
         client: a ``serving.client`` client.
@@ -78,6 +86,9 @@ def recommend_rows(
         k: list length.
         facts: of the canonical tables; without them a user has no history and no features.
         query: text of the context feature ``query``: what they search for.
+        exclude_seen: whether what a user had is excluded. None: a one-call recommender goes by the
+            configuration it was assembled with, a retrieval model by ``configured``.
+        configured: ``gate.exclude_seen``.
 
     Raises:
         ValueError: a query, and the model takes none.
@@ -85,6 +96,8 @@ def recommend_rows(
     inputs = client.metadata().signatures["recommend"].inputs
     own = {"user_id", "history", "exclude", "k"}
     names = [n for n in inputs if n not in own]
+    if exclude_seen is None:
+        exclude_seen = configured and INCLUDE not in inputs
     if query is not None and QUERY not in inputs:
         raise ValueError(
             f"a search needs a model with a context feature {QUERY!r}; this one takes "
@@ -98,7 +111,8 @@ def recommend_rows(
         if query is not None:
             features[QUERY] = query
         known = facts.titles if facts else {}
-        found = client.recommend(user, k, history=history, exclude=history, features=features)
+        banned = history if exclude_seen else []
+        found = client.recommend(user, k, history=history, exclude=banned, features=features)
         last = ", ".join(known.get(i, i) for i in history[-SHOWN:][::-1])
         heading = f"user {user}: " + (f"had {len(history)}, last {last}" if history else "new here")
         shown = [(r.item_id, known.get(r.item_id) or r.title, r.score) for r in found]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from tfrec.data.encoded import HISTORY_WEIGHT
 from tfrec.data.progress import progress
+from tfrec.export.inputs import Told
 from tfrec.export.log import Log
-from tfrec.export.raw import EXCLUDE, SCORE, TITLE, K
-from tfrec.schema import HISTORY, ITEM_ID, USER_ID
+from tfrec.export.raw import EXCLUDE, PREDICT, RATING, SCORE, TITLE, K, excludes_seen
+from tfrec.schema import ITEM_ID, USER_ID
 
 HISTORY_GIVEN = 1000  # most recent items handed to the model; it reads the last it was built for
-CELLS = 1 << 21  # most strings in the padded history and exclusions of one batch
 
 
 class ModelFolderError(ValueError):
@@ -61,51 +59,6 @@ def read_users(path: str | Path) -> list[str]:
     return users
 
 
-def feature_rows(users: pa.Table, rows: np.ndarray, spec: tf.TensorSpec, name: str) -> tf.Tensor:
-    """One raw user column for a signature input.
-
-    Args:
-        users: the users table.
-        rows: int64 [batch]; -1 for users that are not in it.
-        spec: the signature's input: string [None], string [None, None], float32 [None, ...] or
-            int64 [None].
-        name: of the column; a column that is not there is missing for all.
-
-    Returns:
-        [batch, ...]; '', NaN and 0 where nothing is known.
-    """
-    if spec.dtype.is_integer:
-        if name not in users.column_names:
-            return tf.zeros([len(rows), *(d or 1 for d in spec.shape[1:])], spec.dtype)
-        whole = pa.array(np.where(rows >= 0, rows, 0), pa.int64(), mask=rows < 0)
-        taken = pc.fill_null(users.column(name).combine_chunks().take(whole), 0)
-        return tf.constant(taken.to_numpy(zero_copy_only=False), spec.dtype)
-    number = spec.dtype == tf.float32
-    if name not in users.column_names:
-        shape = [len(rows), *(d or 1 for d in spec.shape[1:])]
-        return tf.fill(shape, tf.constant(float("nan") if number else "", spec.dtype))
-    index = pa.array(np.where(rows >= 0, rows, 0), pa.int64(), mask=rows < 0)
-    column = users.column(name).combine_chunks().take(index)
-    if number and spec.shape.rank == 1:
-        values = pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
-        return tf.constant(values.astype(np.float32))
-    if number:
-        empty = [float("nan")] * int(spec.shape[1])
-        return tf.constant([v if v is not None else empty for v in column.to_pylist()], tf.float32)
-    if spec.shape.rank == 1 and pa.types.is_binary(column.type):  # a prepared image
-        return tf.constant(pc.fill_null(column, b"").to_pylist(), tf.string)
-    if spec.shape.rank == 1:
-        return tf.constant(pc.fill_null(pc.cast(column, pa.string()), "").to_pylist(), tf.string)
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        # One text with a separator is a list of one: the model cuts it.
-        texts = pc.fill_null(pc.cast(column, pa.string()), "").to_pylist()
-        return tf.constant(texts, tf.string)[:, tf.newaxis]
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    flat = pc.fill_null(pc.cast(pc.list_flatten(column), pa.binary()), b"")
-    values = tf.constant(flat.to_numpy(zero_copy_only=False), tf.string)
-    return tf.RaggedTensor.from_row_lengths(values, lengths).to_tensor(default_value="")
-
-
 class BatchRecommender:
     """Recommends for many users from a SavedModel.
 
@@ -129,12 +82,8 @@ class BatchRecommender:
                 f"{sorted(self._loaded.signatures)}; pass the retrieval model's folder"
             )
         self._call = self._loaded.signatures["recommend"]
-        self._specs: dict[str, tf.TensorSpec] = self._call.structured_input_signature[1]
-        if isinstance(interactions, Log):
-            self.log = interactions
-        else:
-            self.log = Log.from_table(interactions)
-        self._users = pa.table({USER_ID: pa.array([], pa.string())}) if users is None else users
+        self.log = interactions if isinstance(interactions, Log) else Log.from_table(interactions)
+        self._users = users
 
     def batches(
         self,
@@ -158,57 +107,62 @@ class BatchRecommender:
             start, stop and the answer: ``item_id`` object [batch, k] of bytes, ``score`` float32
             [batch, k], ``title`` where the model has titles.
         """
-        codes = self.log.codes(users)
-        counts = np.maximum(self.log.counts(codes), 1)
-        position = pc.index_in(pa.array(users, pa.string()), self._users.column(USER_ID))
-        rows = pc.fill_null(position, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        start = 0
-        while start < len(users):
-            widths = np.maximum.accumulate(counts[start : start + batch_size])
-            fits = int(np.sum(widths * np.arange(1, len(widths) + 1) <= CELLS))
-            stop = start + max(fits, 1)
-            yield (
-                start,
-                stop,
-                self._answer(
-                    users[start:stop],
-                    codes[start:stop],
-                    rows[start:stop],
-                    k,
-                    exclude_seen,
-                    None if context is None else context.slice(start, stop - start),
-                ),
-            )
-            start = stop
+        specs = self._call.structured_input_signature[1]
+        told = Told(specs, self.log, users, self._users, context)
+        for rows in told.blocks(batch_size):
+            width = int(told.counts[rows].max()) if exclude_seen else 0
+            banned = self.log.last(told.codes[rows], width)
+            beside = {EXCLUDE: tf.constant(banned, tf.string), K: tf.constant(k, tf.int32)}
+            answer = self._call(**told.inputs(rows, HISTORY_GIVEN, **beside))
+            found = {name: value.numpy() for name, value in answer.items()}
+            yield int(rows[0]), int(rows[-1]) + 1, found
 
-    def _answer(
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether the model has the signature ``predict``."""
+        return PREDICT in self._loaded.signatures
+
+    def ratings(
         self,
         users: Sequence[str] | np.ndarray,
-        codes: np.ndarray,
-        rows: np.ndarray,
-        k: int,
-        exclude_seen: bool,
-        context: pa.Table | None,
-    ) -> dict[str, np.ndarray]:
-        width = int(max(self.log.counts(codes).max(initial=1), 1))
-        given = min(width, HISTORY_GIVEN)
-        banned = self.log.last(codes, width) if exclude_seen else np.full((len(codes), 1), "")
-        inputs: dict[str, Any] = {
-            USER_ID: tf.constant(list(users), tf.string),
-            HISTORY: tf.constant(self.log.last(codes, given), tf.string),
-            EXCLUDE: tf.constant(banned, tf.string),
-            K: tf.constant(k, tf.int32),
-        }
-        if HISTORY_WEIGHT in self._specs:
-            inputs[HISTORY_WEIGHT] = tf.constant(self.log.last_weights(codes, given))
-        for name, spec in self._specs.items():
-            if name in inputs:
-                continue
-            if context is not None and name in context.column_names:
-                inputs[name] = feature_rows(context, np.arange(len(codes)), spec, name)
-            else:
-                inputs[name] = feature_rows(self._users, rows, spec, name)
-        return {name: value.numpy() for name, value in self._call(**inputs).items()}
+        items: Sequence[str] | np.ndarray,
+        batch_size: int = 1024,
+        context: pa.Table | None = None,
+    ) -> np.ndarray:
+        """Predicted ratings of pairs.
+
+        A model that predicts ratings is told the whole history: it reads what it was built for.
+
+        Args:
+            users, items: raw ids, [pair].
+            batch_size: most pairs at once; fewer where histories are long.
+            context: what is told with each pair, one row a pair; as in ``batches``.
+
+        Returns:
+            float32 [pair].
+
+        Raises:
+            ModelFolderError: the model predicts no ratings.
+        """
+        if not self.predicts_ratings:
+            raise ModelFolderError(
+                f"{self.folder} has no signature {PREDICT!r}, only "
+                f"{sorted(self._loaded.signatures)}: its model predicts no ratings; pass one of "
+                f"kind 'rating' (docs/ratings.md)"
+            )
+        call = self._loaded.signatures[PREDICT]
+        items = np.asarray(items, object)
+        specs = call.structured_input_signature[1]
+        told = Told(specs, self.log, users, self._users, context)
+        out = np.zeros(len(items), np.float32)
+        # Histories of like length share a call, so that little of it is padding.
+        order = np.lexsort((told.codes, told.counts))
+        with progress("rating", total=len(items)) as advance:
+            for rows in told.blocks(batch_size, order):
+                asked = tf.constant(items[rows].tolist(), tf.string)
+                out[rows] = call(**told.inputs(rows, **{ITEM_ID: asked}))[RATING].numpy()
+                advance(len(rows))
+        return out
 
     def lists(
         self,
@@ -234,12 +188,20 @@ class BatchRecommender:
         k: int,
         out: str | Path,
         *,
-        exclude_seen: bool = True,
+        exclude_seen: bool | None = None,
         batch_size: int = 1024,
     ) -> int:
         """Writes one row a user and rank: ``user_id, rank, item_id, score`` and ``title``.
 
         The file is written beside its place and renamed at the end.
+
+        Args:
+            users: raw ids.
+            k: list length.
+            out: the file.
+            exclude_seen: whether items of a user's past are left out; None: as the model was
+                exported (``gate.exclude_seen``).
+            batch_size: most users at once.
 
         Returns:
             Number of rows.
@@ -249,6 +211,7 @@ class BatchRecommender:
         """
         if k < 1 or not len(users):
             raise ValueError(f"k is from 1 and there is at least one user; got {k}, {len(users)}")
+        exclude_seen = excludes_seen(self._loaded) if exclude_seen is None else exclude_seen
         out = Path(out)
         temporary = out.with_name(out.name + ".part")
         writer: pq.ParquetWriter | None = None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.encoded import RetrievalData
-from tfrec.evaluation.protocol import HeldOut
+from tfrec.evaluation.protocol import HeldOut, Split
 from tfrec.schema import EVENT, ITEM_ID, TIMESTAMP, USER_ID, WEIGHT
 
 OUTCOME = frozenset({USER_ID, ITEM_ID, TIMESTAMP, WEIGHT, EVENT})
@@ -31,18 +31,41 @@ def held_out_context(table: pa.Table, data: RetrievalData, questions: HeldOut) -
     Raises:
         ValueError: the table lacks a held-out event.
     """
-    events = getattr(data, questions.split)
-    user = _codes(table.column(USER_ID), data.user_ids)
-    item = _codes(table.column(ITEM_ID), data.item_ids)
-    key = user * (data.n_items + 1) + item
-    # Of equal pairs the earliest comes first, as in the encoded data.
-    order = np.lexsort((np.arange(len(key)), table.column(TIMESTAMP).to_numpy(), key))
-    at = questions.event
-    wanted = events.user[at].astype(np.int64) * (data.n_items + 1) + events.item[at]
-    place = np.minimum(np.searchsorted(key[order], wanted), max(len(key) - 1, 0))
-    if not len(key) or (key[order][place] != wanted).any():
+    return event_context(table, data, questions.split, questions.event)
+
+
+def event_context(
+    table: pa.Table, data: RetrievalData, split: Split, at: np.ndarray | None = None
+) -> pa.Table:
+    """The context columns of held-out events; see ``held_out_context``.
+
+    Args:
+        table: canonical interactions of the split.
+        data: encoded from it.
+        split: whose events.
+        at: int [row], which of them; None takes all, in their order.
+
+    Raises:
+        ValueError: the table lacks an event.
+    """
+    events = getattr(data, split)
+    user, item, time = events.user, events.item, events.timestamp
+    if at is not None:
+        user, item, time = user[at], item[at], time[at]
+    there = table.column(TIMESTAMP).to_numpy()
+    width = data.n_items + 1
+    pair = _codes(table.column(USER_ID), data.user_ids) * width
+    pair += _codes(table.column(ITEM_ID), data.item_ids)
+    wanted = user.astype(np.int64) * width + item
+    # Pair and time as one dense number each, so that both fit one key whatever their sizes.
+    pairs = np.unique(np.concatenate([pair, wanted]), return_inverse=True)[1]
+    moments, times = np.unique(np.concatenate([there, time]), return_inverse=True)
+    key, asked = np.split(pairs * len(moments) + times, [len(pair)])
+    order = np.argsort(key, kind="stable")
+    place = np.minimum(np.searchsorted(key[order], asked), max(len(key) - 1, 0))
+    if len(asked) and (not len(key) or (key[order][place] != asked).any()):
         raise ValueError(
-            f"the table holds the held-out events of the {questions.split} split; some are missing "
+            f"the table holds the held-out events of the {split} split; some are missing "
             f"in its {len(key)} rows; pass the interactions that the data was encoded from"
         )
     kept = [name for name in table.column_names if name not in OUTCOME]

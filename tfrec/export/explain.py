@@ -19,8 +19,9 @@ import tensorflow as tf
 
 from tfrec.data.quarantine import Quarantine
 from tfrec.data.tables import Tables, titles
-from tfrec.export.batch import ModelFolderError, feature_rows, latest_version
+from tfrec.export.batch import ModelFolderError, latest_version
 from tfrec.export.feature_table import read_features
+from tfrec.export.inputs import feature_rows
 from tfrec.export.log import Log
 from tfrec.export.new_items import item_inputs
 from tfrec.export.raw import SCORE

@@ -20,7 +20,7 @@ from tfrec.config.index import IndexConfig
 from tfrec.export.added_requests import answer_anew
 from tfrec.export.indexed import IndexedRetrieval
 from tfrec.export.query import ITEM_VECTOR, QUERY_EXAMPLES, QUERY_VECTOR, VECTOR
-from tfrec.export.raw import ITEM_ROWS
+from tfrec.export.raw import ITEM_ROWS, excludes_seen
 from tfrec.retrieval.brute_force import SearchIndex
 from tfrec.retrieval.build import build_ivf
 from tfrec.retrieval.measure import IndexReport
@@ -70,6 +70,7 @@ class Loaded:
             None if titles is None else np.array([t.decode() for t in titles.numpy()], object)
         )
         self.signatures = signatures
+        self.exclude_seen = excludes_seen(module)
 
     def vectors(self) -> np.ndarray:
         """Vectors of the catalogue, float32 [n_items, dim]."""
@@ -124,7 +125,14 @@ def index_model(
     grows = ITEM_ROWS in loaded.calls
     index, report = build_index(loaded.vectors(), samples, config, grows=grows)
     module = IndexedRetrieval(
-        loaded.base, loaded.calls, loaded.item_ids, loaded.titles, index, samples, report
+        loaded.base,
+        loaded.calls,
+        loaded.item_ids,
+        loaded.titles,
+        index,
+        samples,
+        report,
+        loaded.exclude_seen,
     )
     _write(module, loaded, report, Path(folder), Path(out))
     return report
@@ -183,7 +191,9 @@ def refresh_index(
         known = dict(zip(loaded.item_ids, loaded.titles, strict=True))
         titles = [known.get(name, name) for name in names]
     shown = None if titles is None else np.array(["", *titles], object)
-    module = IndexedRetrieval(loaded.base, calls, ids, shown, index, samples, report)
+    module = IndexedRetrieval(
+        loaded.base, calls, ids, shown, index, samples, report, loaded.exclude_seen
+    )
     _write(module, loaded, report, Path(folder), Path(out))
     return report
 

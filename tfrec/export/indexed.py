@@ -20,6 +20,7 @@ from tfrec.export.raw import (
     DEFAULT_K,
     EXAMPLES,
     EXCLUDE,
+    EXCLUDE_SEEN,
     ITEM_ROWS,
     SCORE,
     AddedItems,
@@ -49,6 +50,7 @@ class IndexedRetrieval(tf.Module):
         index: over the items' vectors.
         samples: float32 [sample, dim] queries that recall was measured on; a refresh does again.
         report: of the index.
+        exclude_seen: whether ``recommend_examples`` leaves the history out.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class IndexedRetrieval(tf.Module):
         index: Any,
         samples: np.ndarray,
         report: IndexReport,
+        exclude_seen: bool = True,
     ) -> None:
         super().__init__(name="indexed_retrieval")
         self.base = base
@@ -69,6 +72,7 @@ class IndexedRetrieval(tf.Module):
         self.item_ids = string_table(item_ids, "item_ids", grows=grows)
         self.titles = None if titles is None else string_table(titles, "titles", grows=grows)
         self.added = AddedItems() if grows else None
+        self.exclude_seen = tf.Variable(exclude_seen, trainable=False, name=EXCLUDE_SEEN)
         self.samples = tf.Variable(samples, trainable=False, name="samples")
         self.report = tf.Variable(json.dumps(report.as_dict()), trainable=False, name="report")
         keys = tf.constant([str(i) for i in item_ids[1:]], tf.string)
@@ -95,9 +99,9 @@ class IndexedRetrieval(tf.Module):
         return self._answer(*self.index.search(query, k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same from serialized tf.Examples; the history is excluded."""
+        """The same from serialized tf.Examples; see ``exclude_seen``."""
         asked = self.calls[QUERY_EXAMPLES](examples=examples)
-        exclude = self._positions(asked[HISTORY])
+        exclude = tf.where(self.exclude_seen, self._positions(asked[HISTORY]), 0)
         return self._answer(*self.index.search(asked[QUERY], DEFAULT_K, exclude=exclude))
 
     def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:

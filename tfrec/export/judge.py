@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrec.data.progress import progress
-from tfrec.export.batch import feature_rows, latest_version
+from tfrec.export.batch import latest_version
+from tfrec.export.inputs import feature_rows
 from tfrec.schema import ITEM_ID
 
 PROPENSITY, SHOWN, SEED, EXPLORE, TARGET = "propensity", "shown", "seed", "explore", "target"

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.config.run import RATING_METRICS
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.tables import Tables
 from tfrec.evaluation.beyond import Beyond
 from tfrec.evaluation.full_catalogue import evaluate_lists
 from tfrec.evaluation.protocol import held_out
+from tfrec.evaluation.rated import has_ratings
 from tfrec.evaluation.result import Evaluation
 from tfrec.export.batch import BatchRecommender
-from tfrec.export.context import held_out_context
+from tfrec.export.context import event_context, held_out_context
 from tfrec.export.lists import saved_lists
+from tfrec.export.rated import saved_errors
 from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.schema import FeatureTable
 
@@ -50,7 +54,9 @@ def evaluate_saved(
 ) -> Evaluation:
     """Measures a retrieval SavedModel on the test split.
 
-    A model that takes context (a query) is given that of the held-out event.
+    A model that takes context (a query) is given that of the held-out event. Of one that predicts
+    ratings ``rmse`` and ``mae`` of the held-out ratings go with the figures of ``beyond``, where
+    the events are rated.
 
     Args:
         model: its folder, or that of its versions.
@@ -71,7 +77,7 @@ def evaluate_saved(
     known = pa.concat_tables([splits["train"], splits["eval"]])
     recommender = BatchRecommender(model, known, tables.users)
     context = held_out_context(splits["test"], data, questions)
-    return evaluate_lists(
+    found = evaluate_lists(
         saved_lists(recommender, data, questions, max(ks), context, batch_size),
         questions.users,
         data,
@@ -81,3 +87,9 @@ def evaluate_saved(
         name=name or str(model),
         beyond=Beyond(data, k=min(10, max(ks))),
     )
+    beyond = dict(found.beyond)
+    if recommender.predicts_ratings and has_ratings(data, "test"):
+        told = event_context(splits["test"], data, "test")
+        errors = saved_errors(recommender, data, "test", told, batch_size)
+        beyond |= {metric: errors[metric] for metric in RATING_METRICS}
+    return replace(found, beyond=beyond)

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from tfrec.export.batch import feature_rows
+from tfrec.export.inputs import feature_rows
 from tfrec.schema import ITEM_ID
 
 LIST_SEPARATOR = "|"  # between the values of a list in a CSV file

@@ -9,13 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.encoded import HISTORY_WEIGHT, RetrievalData
-from tfrec.export.raw import known_items
+from tfrec.export.raw import PREDICT, RATING, known_items
 from tfrec.export.retrieval import RetrievalModule, export_retrieval
 from tfrec.features.encoder import Encoder
 from tfrec.models.rating import RatingRecommender
 from tfrec.schema import HISTORY, ITEM_ID
-
-RATING = "rating"
 
 
 class RatingModule(RetrievalModule):
@@ -52,7 +50,7 @@ class RatingModule(RetrievalModule):
         predict = tf.function(self.predict, autograph=False)
         return {
             **super().signatures(),
-            "predict": predict.get_concrete_function(**self.user_specs(), item_id=items),
+            PREDICT: predict.get_concrete_function(**self.user_specs(), item_id=items),
         }
 
     def predict(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -61,12 +59,24 @@ class RatingModule(RetrievalModule):
         return {RATING: self._model().predict_rating(self._users(raw), items)}
 
 
+def observe_known(model: Any, data: RetrievalData) -> None:
+    """Tells a trained rating model the validation ratings too; other models are left as they are.
+
+    Models that answer known users by what they keep of them (``by: item``) are then served, as
+    they are measured, with all that came before the test split.
+    """
+    if isinstance(model, RatingRecommender) and len(data.validation):
+        model.observe(data.train.join(data.validation))
+
+
 def export_rating(
     model: RatingRecommender,
     data: RetrievalData,
     encoder: Encoder,
     folder: str | Path,
     titles: Sequence[str] | None = None,
+    *,
+    exclude_seen: bool = True,
 ) -> Path:
     """Writes the SavedModel of a trained rating model; see ``export_retrieval``.
 
@@ -77,4 +87,4 @@ def export_rating(
         raise TypeError(
             f"{type(model).__name__} predicts no ratings; write it with export_retrieval"
         )
-    return export_retrieval(model, data, encoder, folder, titles)
+    return export_retrieval(model, data, encoder, folder, titles, exclude_seen=exclude_seen)

@@ -13,6 +13,8 @@ from tfrec.schema import ITEM_ID
 LAST_HASH = 2**62
 # Names that all recommending signatures share.
 EXCLUDE, K, SCORE, TITLE, EXAMPLES = "exclude", "k", "score", "title", "examples"
+EXCLUDE_SEEN = "exclude_seen"  # variable: whether ``recommend_examples`` leaves the history out
+PREDICT, RATING = "predict", "rating"  # signature of models that predict ratings, and its output
 ITEM_ROWS = "item_rows"  # signature that makes rows of new items; see ``RetrievalModule``
 DEFAULT_K = 10  # list length of ``recommend_examples``, whose only input are the examples
 
@@ -105,3 +107,12 @@ def named_items(
     if titles is not None:
         answer[TITLE] = tf.gather(titles, indices)
     return answer
+
+
+def excludes_seen(module: Any) -> bool:
+    """Whether a loaded retrieval SavedModel leaves the history out where it is not told.
+
+    True of those that were exported before it was a choice.
+    """
+    kept = getattr(module, EXCLUDE_SEEN, None)
+    return True if kept is None else bool(kept.numpy())

@@ -15,6 +15,7 @@ from tfrec.export.raw import (
     DEFAULT_K,
     EXAMPLES,
     EXCLUDE,
+    EXCLUDE_SEEN,
     ITEM_ROWS,
     SCORE,
     AddedItems,
@@ -43,6 +44,7 @@ class RetrievalModule(tf.Module):
         data: what it was trained on; supplies the item ids.
         encoder: raw columns to indices.
         titles: display names by item index, n_items + 1 of them; None leaves the output out.
+        exclude_seen: whether ``recommend_examples`` leaves the history out.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RetrievalModule(tf.Module):
         data: RetrievalData,
         encoder: Encoder,
         titles: Sequence[str] | None = None,
+        exclude_seen: bool = True,
     ) -> None:
         super().__init__(name="retrieval")
         # The weights are saved, the Keras object is not: it would write its own traces beside ours.
@@ -64,6 +67,7 @@ class RetrievalModule(tf.Module):
         grows = model.content
         self.item_ids = string_table(data.item_ids, "item_ids", grows=grows)
         self.titles = None if titles is None else string_table(titles, "titles", grows=grows)
+        self.exclude_seen = tf.Variable(exclude_seen, trainable=False, name=EXCLUDE_SEEN)
         self._item_features = data.features.of("item", ids=False)
         self._width = max(int(model.history_length), 1)
         self._features = (*data.features.of("user"), *data.features.of("context"))
@@ -110,9 +114,9 @@ class RetrievalModule(tf.Module):
         return self._answer(*self._model().recommend(self._users(raw), k, exclude=exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As ``recommend`` from serialized tf.Examples; the history is excluded."""
+        """As ``recommend`` from serialized tf.Examples; see ``exclude_seen``."""
         raw = self.parse(examples)
-        exclude = self.positions(raw[HISTORY])
+        exclude = tf.where(self.exclude_seen, self.positions(raw[HISTORY]), 0)
         return self._answer(*self._model().recommend(self._users(raw), DEFAULT_K, exclude=exclude))
 
     def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -222,13 +226,15 @@ def retrieval_module(
     data: RetrievalData,
     encoder: Encoder,
     titles: Sequence[str] | None = None,
+    exclude_seen: bool = True,
 ) -> RetrievalModule:
     """The module that a model is saved as; that of a rating model takes ratings too."""
     from tfrec.export.rating import RatingModule
     from tfrec.models.rating import RatingRecommender
 
     rates = isinstance(model, RatingRecommender)
-    return (RatingModule if rates else RetrievalModule)(model, data, encoder, titles)
+    kind = RatingModule if rates else RetrievalModule
+    return kind(model, data, encoder, titles, exclude_seen)
 
 
 def export_retrieval(
@@ -237,6 +243,8 @@ def export_retrieval(
     encoder: Encoder,
     folder: str | Path,
     titles: Sequence[str] | None = None,
+    *,
+    exclude_seen: bool = True,
 ) -> Path:
     """Writes the SavedModel.
 
@@ -246,6 +254,9 @@ def export_retrieval(
         encoder: the encoder its inputs were made with.
         folder: of the SavedModel; made if it is not there.
         titles: display names by item index (n_items + 1, entry 0 ''), e.g. of ``title_table``.
+        exclude_seen: whether ``recommend_examples``, which is told nothing to exclude, leaves the
+            history out; a configuration's ``gate.exclude_seen``. It is kept in the SavedModel's
+            variable ``exclude_seen``, where an index put around it and ``tfrec recommend`` find it.
 
     Returns:
         ``folder``.
@@ -259,7 +270,7 @@ def export_retrieval(
             f"got {len(titles)}; use tfrec.export.title_table"
         )
     model.refresh()
-    module = retrieval_module(model, data, encoder, titles)
+    module = retrieval_module(model, data, encoder, titles, exclude_seen)
     tf.saved_model.save(module, str(folder), signatures=module.signatures())
     write_manifest(folder, model, encoder.vocabulary)
     write_features(folder, encoder.features)

@@ -12,17 +12,21 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.config.run import RATING_METRICS
 from tfrec.data.prepare import QUARANTINE, Summary
 from tfrec.evaluation.full_catalogue import evaluate
+from tfrec.evaluation.rated import evaluate_ratings, held_out_ratings
 from tfrec.export.batch import ModelFolderError, latest_version
 from tfrec.export.calibrate import calibrate_trained
 from tfrec.export.ranking import export_ranking
+from tfrec.export.rating import observe_known
 from tfrec.export.recommender.assemble import assemble, save_recommender
 from tfrec.export.retrieval import export_retrieval, title_table
 from tfrec.export.trained import index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.models.registry import spec
 from tfrec.training.fit import fit_retrieval
+from tfrec.training.metric import check_gate, predicts_ratings
 from tfrec.training.ranking import evaluate_ranking, fit_ranking
 from tfrec.training.strategy import make_strategy
 from tfrec.training.warm_start import Base
@@ -80,8 +84,13 @@ def train_models(
         say: is given progress lines.
 
     Returns:
-        The report: figures of both models and their folders.
+        The report: figures of both models and their folders; of a retrieval model that predicts
+        ratings ``rmse`` and ``mae``, too.
+
+    Raises:
+        ValueError: the gate measures ratings, which the model or a baseline does not predict.
     """
+    check_gate(config.retrieval.model, config.gate)
     folder = Path(folder)
     say("reading and encoding the data")
     space = open_workspace(config, folder)
@@ -98,6 +107,8 @@ def train_models(
         say(count.line())
     report: dict[str, Any] = {"name": config.name, "features": as_records(counts)}
     retrieval = config.retrieval
+    if predicts_ratings(retrieval.model):
+        held_out_ratings(space.data, "test")  # tells before training that there are none
     base = earlier_model(retrieval.warm_start, folder / "retrieval", space.encoder.vocabulary)
     fitted = fit_retrieval(
         retrieval.model,
@@ -112,11 +123,21 @@ def train_models(
     )
     for line in fitted.warm.lines() if fitted.warm else ():
         say(line)
+    observe_known(fitted.model, space.data)
     found = evaluate(fitted.model, space.data, "test", exclude_seen=config.gate.exclude_seen)
+    errors = {}
+    if predicts_ratings(retrieval.model):
+        errors = evaluate_ratings(fitted.model, space.data)
+        say(f"{retrieval.model}: test RMSE {errors['rmse']:.4f}, MAE {errors['mae']:.4f}")
     names = space.titles()
     titles = title_table(list(space.data.item_ids), names) if names else None
     path = export_retrieval(
-        fitted.model, space.data, space.encoder, folder / "retrieval" / version, titles
+        fitted.model,
+        space.data,
+        space.encoder,
+        folder / "retrieval" / version,
+        titles,
+        exclude_seen=config.gate.exclude_seen,
     )
     indexed = index_trained(fitted.model, space.data, path, retrieval.index)
     if indexed is not None:
@@ -129,6 +150,7 @@ def train_models(
         "warm_start": str(base.folder) if base else None,
         "index": indexed.as_dict() if indexed else None,
         **{metric: found[metric] for metric in REPORTED},
+        **{metric: errors[metric] for metric in RATING_METRICS if metric in errors},
     }
     if config.ranking.enabled:
         strategy = make_strategy(config.ranking.train.replicas)

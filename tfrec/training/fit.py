@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.models import registry
+from tfrec.training.metric import predicts_ratings, validation_metric
 from tfrec.training.validate import Validate
 from tfrec.training.warm_start import Base, WarmStart, warm_start
 
@@ -57,7 +58,8 @@ def fit_retrieval(
 ) -> FitResult:
     """Builds, compiles and fits a model on ``data.train``.
 
-    A rating model is handed on to ``fit_rating``, which validates by RMSE instead.
+    A rating model is handed on to ``fit_rating``, which validates by RMSE (or, where ``metric``
+    says so, by MAE) instead.
 
     After every ``evaluate_every`` epochs the model is measured on ``data.validation`` (whole
     catalogue); training ends when the metric has not risen for ``train.patience`` epochs, and the
@@ -70,7 +72,8 @@ def fit_retrieval(
         train: epochs, batch size, learning rate, patience, seed.
         data: encoded data; the test split is not touched.
         evaluate_every: epochs between validations; the last epoch is always validated.
-        metric: which validation metric decides, as ``'recall@10'``.
+        metric: which validation metric decides, as ``'recall@10'``; ``rmse`` or ``mae`` for models
+            that predict ratings alone.
         exclude_seen: False where a user may be recommended the same item again.
         callbacks: further Keras callbacks; they run after validation and see its metric in
             ``logs`` as ``val_<metric>``.
@@ -90,7 +93,8 @@ def fit_retrieval(
             "the train split holds no events; check the split's shares and the filters "
             "data.min_item_events and data.min_user_events"
         )
-    if registry.spec(name).kind == "rating":
+    metric = validation_metric(name, metric)
+    if predicts_ratings(name):
         from tfrec.training.rating import fit_rating
 
         if base is not None:
@@ -104,6 +108,7 @@ def fit_retrieval(
             train,
             data,
             evaluate_every=evaluate_every,
+            metric=metric,
             callbacks=callbacks,
             verbose=verbose,
             strategy=strategy,

@@ -1,4 +1,4 @@
-"""Trains any rating model by its registry name, watching the validation ratings' RMSE."""
+"""Trains any rating model by its registry name, watching the error of the validation ratings."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import TrainConfig
+from tfrec.config.run import RATING_METRICS
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.pointwise import rating_metrics
 from tfrec.evaluation.rated import RatingPredictor
 from tfrec.models import registry
 from tfrec.training.best import BestEpoch
 from tfrec.training.fit import FitResult
-
-RMSE = "val_rmse"
+from tfrec.training.metric import predicts_ratings, rating_models
 
 
 class ValidateRatings(BestEpoch):
-    """Measures RMSE on ``data.validation``, stops early, puts the best weights back.
+    """Measures the error on ``data.validation``, stops early, puts the best weights back.
 
     Args:
         data: encoded data; without validation ratings nothing is done.
         every: epochs between measurements; the last epoch is measured too.
         patience: epochs without a fall before training stops; 0 never stops.
         folder: see ``BestEpoch``.
+        metric: ``rmse`` or ``mae``.
+
+    Raises:
+        ValueError: another metric, or ``every`` below 1.
     """
 
     def __init__(
@@ -36,11 +40,16 @@ class ValidateRatings(BestEpoch):
         every: int = 1,
         patience: int = 3,
         folder: str | Path | None = None,
+        metric: str = "rmse",
     ) -> None:
         super().__init__(rises=False, patience=patience, folder=folder)
+        if metric not in RATING_METRICS:
+            raise ValueError(
+                f"predicted ratings are measured by {list(RATING_METRICS)}; got {metric!r}"
+            )
         if every < 1:
             raise ValueError(f"evaluate_every is from 1; got {every}")
-        self.data, self.every = data, every
+        self.data, self.every, self.metric = data, every, metric
         self._predict: RatingPredictor | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -54,7 +63,7 @@ class ValidateRatings(BestEpoch):
             return
         value = self._measure()
         if logs is not None:
-            logs[RMSE] = value
+            logs[f"val_{self.metric}"] = value
         if self.over:
             self.model.stop_training = True
 
@@ -66,7 +75,7 @@ class ValidateRatings(BestEpoch):
     def _measure(self) -> float:
         held = self.data.validation
         assert self._predict is not None
-        value = rating_metrics(held.weight, self._predict(held.user, held.item))["rmse"]
+        value = rating_metrics(held.weight, self._predict(held.user, held.item))[self.metric]
         self.note(value)
         return value
 
@@ -78,6 +87,7 @@ def fit_rating(
     data: RetrievalData,
     *,
     evaluate_every: int = 1,
+    metric: str = "rmse",
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = 0,
     strategy: tf.distribute.Strategy | None = None,
@@ -91,25 +101,25 @@ def fit_rating(
         train: epochs, batch size (rows), learning rate, patience, seed.
         data: encoded data; ``weight`` is the rating; the test split is not touched.
         evaluate_every: epochs between validations.
-        callbacks: further Keras callbacks; they see the validation RMSE as ``val_rmse``.
+        metric: which error decides, ``rmse`` or ``mae``.
+        callbacks: further Keras callbacks; they see the validation error as ``val_<metric>``.
         verbose: Keras's progress output.
         strategy: the model and its optimizer are built under its scope.
         best_folder: see ``fit_retrieval``.
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
-        ValueError: a model that predicts no ratings, or no training events.
+        ValueError: a model that predicts no ratings, another metric, or no training events.
     """
-    if registry.spec(name).kind != "rating":
-        known = [n for n, spec in registry.MODELS.items() if spec.kind == "rating"]
-        raise ValueError(f"{name!r} predicts no ratings; rating models are {known}")
+    if not predicts_ratings(name):
+        raise ValueError(f"{name!r} predicts no ratings; rating models are {rating_models()}")
     if not len(data.train):
         raise ValueError("the train split holds no ratings; check the split's shares and filters")
     tf.keras.utils.set_random_seed(train.seed)
     with strategy.scope() if strategy else nullcontext():
         model = registry.build(name, data, params)
         model.compile_for(train)
-    validate = ValidateRatings(data, evaluate_every, train.patience, best_folder)
+    validate = ValidateRatings(data, evaluate_every, train.patience, best_folder, metric)
     history = model.fit(
         model.training_data(data, train),
         epochs=train.epochs,

@@ -21,15 +21,15 @@ import tensorflow as tf
 import yaml
 
 from tfrec.config import Config, Range, RetrievalConfig, TrainConfig
+from tfrec.config.run import RATING_METRICS
 from tfrec.data.encoded import RetrievalData
-from tfrec.models import registry
 from tfrec.training.fit import FitResult, fit_retrieval
+from tfrec.training.metric import validation_metric
 
 if TYPE_CHECKING:
     import optuna
 
 BEST, TABLE, STORAGE = "best.yaml", "trials.csv", "study.db"
-RATING_METRIC = "rmse"  # of models that predict ratings; smaller is better
 STARTUP = 5  # trials drawn at random before the sampler and the pruner have an opinion
 
 
@@ -134,7 +134,7 @@ def tune(
     """Searches ``config.retrieval.search`` for the best validation metric.
 
     That is ``retrieval.search.metric`` or the gate's, which is to be large; for a model that
-    predicts ratings it is ``rmse``, which is to be small.
+    predicts ratings it is ``rmse``, or ``mae`` where one of the two says so, to be small.
 
     The configured parameters themselves are the first trial where the ranges allow them. A trial
     whose parameters a model refuses counts as failed and the search goes on.
@@ -154,12 +154,11 @@ def tune(
 
     retrieval = config.retrieval
     search = retrieval.search
-    rating = registry.spec(retrieval.model).kind == "rating"
-    metric = search.metric or (RATING_METRIC if rating else config.gate.metric)
-    if rating and metric != RATING_METRIC:
+    metric = validation_metric(retrieval.model, search.metric or config.gate.metric)
+    if search.metric not in (None, metric):
         raise ValueError(
-            f"{retrieval.model!r} predicts ratings and is tuned by {RATING_METRIC!r}; got "
-            f"retrieval.search.metric {metric!r}; leave it out"
+            f"{retrieval.model!r} predicts ratings and is tuned by one of {list(RATING_METRICS)}; "
+            f"got retrieval.search.metric {search.metric!r}; leave it out"
         )
     if not search.space:
         raise ValueError(
@@ -177,7 +176,7 @@ def tune(
         study_name=study_name(config, data, metric),
         storage=f"sqlite:///{folder / STORAGE}",
         load_if_exists=True,
-        direction="minimize" if rating else "maximize",
+        direction="minimize" if metric in RATING_METRICS else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1),
     )
     # The seed moves on with the trials: a search gone on with does not repeat its draws.
