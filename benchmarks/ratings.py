@@ -67,8 +67,7 @@ RBM = {
     "share_levels": True,
 }
 CHAIN = {"cd": [1, 3, 5], "cd_epochs": 8}
-NADE = {"products": "dense", "common": True, "ordinal": 0.7, "l2": 4.5e-4, "least_given": 0.35}
-NADE_TWO = {**NADE, "l2": 3.5e-4}
+NADE = {"products": "dense", "common": True, "ordinal": 0.7, "l2": 3.5e-4, "least_given": 0.35}
 
 
 def quick10() -> dict[str, Run]:
@@ -87,10 +86,10 @@ def quick10() -> dict[str, Run]:
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 15, 128, 2e-3, limit_s=540),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 5}, 15, 128, 2e-3, limit_s=540),
         "i-cf-nade-1": Run(
-            "cf_nade", {**ITEM, "hidden": [200], **NADE}, 30, 128, 1.5e-3, 10, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200], **NADE}, 40, 128, 1.5e-3, 10, limit_s=540
         ),
         "i-cf-nade-2": Run(
-            "cf_nade", {**ITEM, "hidden": [200, 200], **NADE_TWO}, 40, 128, 1.5e-3, 10, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200, 200], **NADE}, 40, 128, 1.5e-3, 10, limit_s=540
         ),
     }
 
@@ -108,9 +107,7 @@ def full() -> dict[str, Run]:
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 40, 128, 2e-3),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 20}, 40, 128, 2e-3),
         "i-cf-nade-1": Run("cf_nade", {**nade, "hidden": [500]}, 40, 128, 1.5e-3, 10),
-        "i-cf-nade-2": Run(
-            "cf_nade", {**ITEM, **NADE_TWO, "hidden": [500, 500]}, 40, 128, 1.5e-3, 10
-        ),
+        "i-cf-nade-2": Run("cf_nade", {**nade, "hidden": [500, 500]}, 40, 128, 1.5e-3, 10),
     }
 
 
