@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +13,7 @@ from tfrec.config import TrainConfig
 from tfrec.data.sequences import TARGET_WEIGHT, cut_windows, sequence_dataset
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.models.registry import build
+from tfrec.schema import ITEM_ID
 from tfrec.training.fit import fit_retrieval
 from tfrec.training.strategy import make_strategy
 
@@ -114,10 +117,44 @@ def test_fold_in_equals_an_unknown_user_with_that_history(data) -> None:  # type
 def test_bad_parameters_say_what_to_mend(data) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="temperature is above 0"):
         build("two_tower", data, {"temperature": 0.0})
+    with pytest.raises(ValueError, match="min_id_events is from 1"):
+        build("two_tower", data, {"min_id_events": 0})
     with pytest.raises(ValueError, match="history_encoder is attention, gru, mean or none"):
         build("two_tower", data, {"history_encoder": "lstm"})
     with pytest.raises(TypeError, match=r"dimm.*mend 'params'"):
         build("two_tower", data, {"dimm": 8})
+
+
+def test_an_id_counts_from_so_many_training_events_on(data) -> None:  # type: ignore[no-untyped-def]
+    """Below, an item's vector is that of its features, whatever stands in its row of the table."""
+    counts = data.train.item_counts()
+    least = int(np.median(counts[counts > 0])) + 1
+    params = {"dim": 8, "history_length": 8, "min_id_events": least}
+    tower = build("two_tower", data, params).item_tower
+    few = np.flatnonzero((counts < least) & (np.arange(len(counts)) > 0))
+    many = np.flatnonzero(counts >= least)
+    assert len(few)
+    assert len(many)
+    table = next(v for v in tower.embed.vocabulary_tables()[ITEM_ID] if v.shape.rank == 2)
+    before = [tower(tf.constant(rows, tf.int64)).numpy() for rows in (few, many)]
+    assert np.abs(table.numpy()[few]).max() == 0  # a warm start that knows them begins at nothing
+    table.assign_add(tf.ones_like(table))
+    after = [tower(tf.constant(rows, tf.int64)).numpy() for rows in (few, many)]
+    np.testing.assert_array_equal(before[0], after[0])
+    assert np.abs(before[1] - after[1]).max(axis=1).min() > 1e-3
+
+
+def test_items_without_features_keep_their_ids(data) -> None:  # type: ignore[no-untyped-def]
+    """A hidden id would leave no vector: neither ``id_dropout`` nor ``min_id_events`` hides it."""
+    bare = dataclasses.replace(
+        data, features=data.features.without(*(f.name for f in data.features.of("item", ids=False)))
+    )
+    params = {"dim": 8, "history_length": 8, "id_dropout": 0.9, "min_id_events": 1000}
+    tower = build("two_tower", bare, params).item_tower
+    items = tf.range(1, bare.n_items + 1, dtype=tf.int64)
+    lengths = tf.norm(tower(items, training=True), axis=-1).numpy()
+    trained = bare.train.item_counts()[1:] > 0
+    np.testing.assert_allclose(lengths, trained.astype(np.float32), atol=1e-5)
 
 
 def test_too_many_replicas_are_refused() -> None:

@@ -236,7 +236,8 @@ def cold_items(data: RetrievalData, lists: np.ndarray) -> Finding:
         f"{share:.1%} of the catalogue has fewer than {COLD_EVENTS} training events; "
         f"they fill {listed:.1%} of the lists",
         "give items content features (title, categories, price) and set "
-        "retrieval.params.id_dropout so that content alone can place them",
+        "retrieval.params.id_dropout (and min_id_events of two_tower) so that content alone can "
+        "place them",
     )
 
 

@@ -44,6 +44,19 @@ class _SilentTail(tf.keras.initializers.Initializer):
         return values * tf.cast(kept, values.dtype)[:, tf.newaxis]
 
 
+class _SilentRows(tf.keras.initializers.Initializer):
+    """Of a table: zeros in the rows that ``known`` [rows], 0 or 1, denies."""
+
+    def __init__(self, others: tf.keras.initializers.Initializer, known: np.ndarray) -> None:
+        self.others, self.known = others, known
+
+    def __call__(
+        self, shape: Sequence[int], dtype: tf.DType | None = None, **kwargs: object
+    ) -> tf.Tensor:
+        values = self.others(shape, dtype=dtype or tf.float32)
+        return values * tf.constant(self.known, values.dtype)[:, tf.newaxis]
+
+
 class _SilentAbsence(tf.keras.initializers.Initializer):
     """Of a number's kernel [3, dim]: the row of its absence is zero until training meets one.
 
@@ -153,16 +166,22 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             elif feature.is_lookup:
                 # An id is a vector of the tower's own width and needs no projection.
                 width = self.dim if feature.kind == "id" else feature.dim
+                first: tf.keras.initializers.Initializer
+                first = _SilentTail(width**-0.5, feature.oov_buckets)
+                if feature.kind == "id":
+                    known = self._known(feature)
+                    # A later training that starts from these weights may come to know such an id.
+                    first = _SilentRows(first, known)
                 self._tables[feature.name] = self.add_weight(
                     name=f"{feature.name}_table",
                     shape=[self._size[feature.name], width],
-                    initializer=_SilentTail(width**-0.5, feature.oov_buckets),
+                    initializer=first,
                 )
             if feature.kind == "id":
                 self.id_known = self.add_weight(
                     name=f"{feature.name}_known",
                     shape=[self._size[feature.name]],
-                    initializer=tf.keras.initializers.Constant(self._known(feature)),
+                    initializer=tf.keras.initializers.Constant(known),
                     trainable=False,
                 )
             else:

@@ -41,7 +41,7 @@ class ItemTower(tf.keras.layers.Layer):
     the images themselves, which stay outside of weights and exports.
 
     Args:
-        trained: bool [n_items + 1], items with training events; the others have no id vector.
+        trained: bool [n_items + 1], items whose id has a vector; the others have none.
         token_dropout: share of the tokens of each text that are left out in training.
     """
 

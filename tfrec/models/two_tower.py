@@ -50,7 +50,11 @@ class TwoTower(Recommender, tfrs.Model):
         history_encoder: ``attention``, ``gru``, ``mean`` or ``none``.
         layers, heads: of ``attention`` (``layers`` also of ``gru``).
         dropout: in the history encoder and the hidden layers.
-        id_dropout: share of rows whose user or item id is hidden in training.
+        id_dropout: share of rows whose user or item id is hidden in training; of items only where
+            they have features to answer in its place.
+        min_id_events: where items have features, an item's id counts from so many training events
+            on. Fewer say little of the item but that it is rare, and a new item is rare because it
+            is new: its features alone place it, until it has sold.
         context_dropout: share of training events whose context (the query) is hidden, so that the
             model answers well with it and without it.
         token_dropout: share of the tokens of each text, query or item, left out in training.
@@ -77,6 +81,7 @@ class TwoTower(Recommender, tfrs.Model):
         heads: int = 2,
         dropout: float = 0.2,
         id_dropout: float = 0.0,
+        min_id_events: int = 1,
         context_dropout: float = 0.0,
         token_dropout: float = 0.0,
         own_queries: int = 0,
@@ -93,6 +98,8 @@ class TwoTower(Recommender, tfrs.Model):
         super().__init__(data, name="two_tower")
         if temperature <= 0:
             raise ValueError(f"temperature is above 0; got {temperature}")
+        if min_id_events < 1:
+            raise ValueError(f"min_id_events is from 1; got {min_id_events}")
         if not 0 <= context_dropout < 1:
             raise ValueError(f"context_dropout is a share below 1; got {context_dropout}")
         if not 0 <= token_dropout < 1:
@@ -120,6 +127,7 @@ class TwoTower(Recommender, tfrs.Model):
         self.own_queries, self.own_weight = own_queries, own_weight
         features = data.features
         user_features = features.of("user", ids=use_user_id)
+        self.content = len(features.of("item", ids=False)) > 0
         self.item_tower = ItemTower(
             features.of("item", ids=use_item_id),
             data.sizes,
@@ -127,11 +135,11 @@ class TwoTower(Recommender, tfrs.Model):
             dim,
             item_hidden,
             dropout,
-            id_dropout,
-            data.train.item_counts() > 0,
+            # Without features a hidden id would be no vector at all: noise in every step.
+            id_dropout if self.content else 0.0,
+            data.train.item_counts() >= (min_id_events if self.content else 1),
             token_dropout,
         )
-        self.content = len(features.of("item", ids=False)) > 0
         self._history = HistoryEncoder(
             history_encoder,
             history_length,
