@@ -1,7 +1,7 @@
 """Revenue against accuracy along the Pareto front of the utility's weights, by EASE's scores.
 
-    python benchmarks/pareto.py            # about 5 minutes on one core
-    python benchmarks/pareto.py --quick    # the synthetic shop alone, fewer settings
+    python -m benchmarks.pareto            # about 5 minutes on one core
+    python -m benchmarks.pareto --quick    # the synthetic shop alone, fewer settings
 
 Candidates are the 200 best unseen items of EASE; Platt's calibration makes chances of them, fitted
 on validation. Weights of purchase and revenue and the trade-off of MMR are searched on validation:
@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from common import HERE, Results, arguments, shared_data
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
+from benchmarks.common import HERE, Results, arguments, shared_data
 from tfrec.config import Config, TrainConfig, load_config
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.synthetic import generate

@@ -1,6 +1,6 @@
 """Time by component: raw MovieLens-1M to pushed models (``--quick``: the synthetic sample).
 
-    python benchmarks/pipeline_time.py
+    python -m benchmarks.pipeline_time
 
 Runs the whole pipeline of ``configs/movielens_1m.yaml`` in an empty folder, without a cache, and
 keeps wall and processor seconds of each component. Processor seconds hardly depend on what else the
@@ -9,16 +9,12 @@ machine does; wall seconds do.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from benchmarks.common import Results, arguments, shared_data  # noqa: E402
-from tfrec.config import Config, load_config  # noqa: E402
+from benchmarks.common import HERE, Results, arguments, shared_data
+from tfrec.config import Config, load_config
 
 
 def configuration(quick: bool, root: str) -> Config:

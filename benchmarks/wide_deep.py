@@ -1,7 +1,7 @@
 """Wide & deep against each of its parts: MovieLens-1M by time, and the Census income set.
 
-    python benchmarks/wide_deep.py            # 34 minutes on 2 cores shared by 15
-    python benchmarks/wide_deep.py --quick    # one seed, one epoch, a fifth of MovieLens
+    python -m benchmarks.wide_deep            # 34 minutes on 2 cores shared by 15
+    python -m benchmarks.wide_deep --quick    # one seed, one epoch, a fifth of MovieLens
 
 ``ml-1m/time-rating4``: is a rating 4 or more? The last tenth of all ratings tests, the tenth before
 it validates. ``census/published``: is the income above 50,000? The published train and test files;
@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import tensorflow as tf
-from common import Results, arguments, shared_data
 
+from benchmarks.common import Results, arguments, shared_data
 from tfrec.config import Config, DataConfig, RankingConfig, SplitConfig, TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.data.prepare import prepare

@@ -16,7 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tfrec.evaluation.off_policy import Log, doubly_robust, estimates, ips, logged, snips
+from tfrec.evaluation.off_policy import (
+    Log,
+    UnseenError,
+    doubly_robust,
+    estimates,
+    ips,
+    logged,
+    snips,
+)
 from tfrec.evaluation.policy_log import read_log, to_log
 
 ITEMS = 4
@@ -236,6 +244,21 @@ def test_errors_name_the_rule() -> None:
         ips(Log(np.zeros(2), two, two))
     with pytest.raises(ValueError, match="confidence"):
         ips(log, confidence=95)
+
+
+def test_places_that_the_log_cannot_tell_of_are_named() -> None:
+    """The other policy agrees at the first place alone; the other estimates are given."""
+    half = np.full((4, 3), 0.5)
+    target = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    log = Log(half, np.ones((4, 3)), target)
+    with pytest.raises(UnseenError, match=r"logged at places 2, 3 \(all weights are 0\)"):
+        snips(log, dependence="cascade")
+    found = estimates(log, dependence="cascade")
+    assert [e.name for e in found] == ["logged", "ips"]
+    assert any(w.startswith("no snips: ") for w in found[1].warnings)
+    nothing = Log(half, half, np.zeros((4, 3)))
+    with pytest.raises(UnseenError, match=r"what was logged \(all"):
+        estimates(nothing, dependence="cascade")
 
 
 def test_logs_are_read_from_parquet(tmp_path: Path) -> None:

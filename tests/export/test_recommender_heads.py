@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.objective_parts import WEIGHTS, Shop, ask, config, events, write_shop
+from tests.export.objective_parts import WEIGHTS, Shop, ask, config, events
 from tests.tables import small_tables
 from tfrec.config import ConfigError
 from tfrec.export.calibrate import CALIBRATION_FILE, calibrate_trained, calibrations_of
@@ -24,11 +24,6 @@ from tfrec.training.ranking import (
     scorer,
 )
 from tfrec.training.ranking_rows import RankingRows
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 def platt(score: np.ndarray, kept: dict[str, float]) -> np.ndarray:

@@ -27,7 +27,7 @@ chance of the item at that place whatever stands above (Thompson sampling logs t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -118,6 +118,23 @@ class Estimate:
     rows: int
     largest: float
     warnings: tuple[str, ...]
+
+
+class UnseenError(ValueError):
+    """At some places the new policy shows nothing of what was logged.
+
+    Args:
+        places: int [n], from 1.
+        longest: places of a list.
+    """
+
+    def __init__(self, places: np.ndarray, longest: int) -> None:
+        self.all_places = len(places) == longest
+        where = "" if self.all_places else f" at places {', '.join(map(str, places))}"
+        super().__init__(
+            f"the new policy shows nothing of what was logged{where} (all weights are 0), so the "
+            f"log says nothing about it; log more rows, explore more, or take a stronger assumption"
+        )
 
 
 @dataclass(frozen=True)
@@ -259,16 +276,15 @@ def snips(log: Log, *, dependence: Dependence = "list", confidence: float = 0.95
     """Self-normalised inverse propensity scoring, place by place; see ``ips``.
 
     Raises:
-        ValueError: as ``ips``, or the new policy never shows what was shown (all weights are 0).
+        UnseenError: at some place the new policy never shows what was shown (all weights are 0).
+        ValueError: as ``ips``.
     """
     weights = _weigh(log, dependence, None)
     here, reward = weights.here, weights.log.reward
     mean = here.mean(axis=0)
-    if not (mean > 0).all():
-        raise ValueError(
-            "the new policy shows nothing of what was logged (all weights are 0), so the log says "
-            "nothing about it; explore more when logging"
-        )
+    unseen = np.flatnonzero(~(mean > 0))
+    if len(unseen):
+        raise UnseenError(1 + unseen, here.shape[1])
     value = (here * reward).mean(axis=0) / mean
     influence = (here * (reward - value) / mean).sum(axis=1)
     return _estimate("snips", weights, float(value.sum()), influence, confidence)
@@ -317,11 +333,23 @@ def estimates(
     clip: float | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
-    """All that the log allows: the logged value, IPS (clipped too), SNIPS, DR."""
+    """All that the log allows: the logged value, IPS (clipped too), SNIPS, DR.
+
+    SNIPS is left out, with a warning, where some places of the log cannot tell of the new policy.
+
+    Raises:
+        UnseenError: none of them can.
+        ValueError: as of each estimate.
+    """
     found = [logged(log, confidence), ips(log, dependence=dependence, confidence=confidence)]
     if clip is not None:
         found.append(ips(log, dependence=dependence, clip=clip, confidence=confidence))
-    found.append(snips(log, dependence=dependence, confidence=confidence))
+    try:
+        found.append(snips(log, dependence=dependence, confidence=confidence))
+    except UnseenError as error:
+        if error.all_places:
+            raise
+        found[1] = replace(found[1], warnings=(*found[1].warnings, f"no snips: {error}"))
     if log.predicted is not None:
         found.append(doubly_robust(log, dependence=dependence, clip=clip, confidence=confidence))
     return found

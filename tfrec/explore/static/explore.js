@@ -19,6 +19,8 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 const number = (x, digits = 3) => x.toLocaleString("en", { maximumSignificantDigits: digits });
+// As many digits in every row, so that a column of them can be compared: 54.0 below 92.2.
+const figure = (x) => x.toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 const money = (x) => x.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const short = (part) => part.replace(/^part_/, "");
 const colour = (part) => "p" + offer.parts.map(short).indexOf(part) % 6;
@@ -293,7 +295,7 @@ function draw_row(row, i, most, two) {
   const sub = [
     el("span", {}, row.item_id),
     row.price !== undefined ? el("span", {}, money(row.price)) : null,
-    ...details.map(([name, value]) => el("span", {}, `${name} ${number(value)}`)),
+    ...details.map(([name, value]) => el("span", {}, `${name} ${figure(value)}`)),
     row.source ? el("span", { class: "source" }, `from ${row.source}`) : null,
     moved(row, place), elsewhere,
   ];
@@ -305,7 +307,7 @@ function draw_row(row, i, most, two) {
   return el("li", { class: "row" + (row.image ? "" : " plain"), "data-item": row.item_id },
     el("span", { class: "place" }, String(place)), thumb(row),
     el("div", { class: "what" }, el("a", { href: link(row.item_id) }, row.title), el("div", { class: "sub" }, sub), bar),
-    el("div", { class: "side" }, el("div", { title: "score" }, number(row.score)),
+    el("div", { class: "side" }, el("div", { title: "score" }, figure(row.score)),
       blockable ? el("button", { type: "button", "aria-label": `block ${row.title}`, onclick: block }, "block") : null));
 }
 

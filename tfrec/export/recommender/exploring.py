@@ -136,9 +136,11 @@ class Exploring(tf.Module):
         worth: Worth,
     ) -> tf.Tensor:
         """Utilities float32 [batch, draw, candidate]; all the ranker's own where chance is off."""
-        drawn = self._value.drawn(request, items, scores, request.raw[SEED], self._config.draws)
-        on = (self.rate(request) > 0)[:, tf.newaxis, tf.newaxis]
-        return tf.where(on, drawn, worth.utility[:, tf.newaxis])
+        on = self.rate(request) > 0
+        # Where nobody explores, one draw is made and thrown away: one list is made, not many.
+        draws = tf.where(tf.reduce_any(on), self._config.draws, 1)
+        drawn = self._value.drawn(request, items, scores, request.raw[SEED], draws)
+        return tf.where(on[:, tf.newaxis, tf.newaxis], drawn, worth.utility[:, tf.newaxis])
 
     def _tried(self, order: tf.Tensor) -> tf.Tensor | None:
         """The best candidates by ``as_scores``, bool [batch, candidate]; None: all."""

@@ -121,7 +121,7 @@ class Value(tf.Module):
         items: tf.Tensor,
         scores: Mapping[str, tf.Tensor],
         seed: tf.Tensor,
-        n: int,
+        n: tf.Tensor,
     ) -> tf.Tensor:
         """Utilities under rankers that are drawn from the posterior.
 
@@ -129,7 +129,7 @@ class Value(tf.Module):
             request, items: as of ``of``.
             scores: of the ranker itself.
             seed: int64 [batch].
-            n: draws.
+            n: draws, int32 scalar.
 
         Returns:
             float32 [batch, n, candidate]; -inf where there is nothing.
@@ -137,8 +137,9 @@ class Value(tf.Module):
         assert self._sample is not None
         pairs, asked = self._pairs(request, items)
         seeds = tf.gather(seed, pairs[:, 0])
-        answer = self._sample(**asked, seed=seeds, draws=tf.constant(n))[SCORE]
+        answer = self._sample(**asked, seed=seeds, draws=n)[SCORE]
         batch, width = tf.unstack(tf.shape(items, tf.int64))
+        n = tf.cast(n, tf.int64)
         samples = tf.scatter_nd(pairs, answer, tf.stack([batch, width, n]))
         samples = tf.reshape(tf.transpose(samples, [0, 2, 1]), [batch * n, width])
         known = self._known(request, items).repeated(n)
