@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,5 +100,6 @@ def test_without_features_there_is_nothing_to_tell(tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "Split-test" / "part-0")) as writer:
         writer.write(example(ROWS[2]))
     data = retrieval_data([(1, 1)], test=[(1, 3)], n_users=1, n_items=9)
+    data = replace(data, test=replace(data.test, timestamp=np.array([11])))
     table = read_raw_events(tmp_path, "test", FeatureTable(), data, data.test)
     assert held_out_context(table, data, held_out(data, "test")).column_names == []
