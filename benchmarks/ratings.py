@@ -237,6 +237,7 @@ def main() -> None:
     parser.set_defaults(seeds=len(SEEDS))
     parser.add_argument("--preset", choices=PRESETS, default="quick10")
     parser.add_argument("--models", nargs="*", default=[], help="some of the preset's models")
+    parser.add_argument("--resume", action="store_true", help="leave out what the file holds")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SEED"), help="run in this process")
     parser.add_argument("--probe", metavar="MODEL", help="one model on validation alone")
     parser.add_argument("--params", type=json.loads, default={}, help="of the probe, as JSON")
@@ -268,6 +269,9 @@ def main() -> None:
     preset = "smoke" if given.quick else given.preset
     for seed in SEEDS[: 1 if given.quick else given.seeds]:
         for name in given.models or runs:
+            there = results.value(name, "rmse", protocol=PROTOCOL, seed=seed, note=preset)
+            if given.resume and there is not None:
+                continue
             command = [sys.executable, "-m", "benchmarks.ratings", "--preset", given.preset]
             command += ["--one", name, str(seed), *(["--quick"] if given.quick else [])]
             print(f"== {name}, seed {seed}", flush=True)
