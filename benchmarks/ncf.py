@@ -15,7 +15,6 @@ with ``--resume`` those of the seeds that were measured before.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from benchmarks.common import RESULTS_DIR, Results, arguments, peak_mib, shared_data
+from benchmarks.common import Results, arguments, peak_mib, shared_data
 from tfrec.config import Config, DataConfig, TrainConfig
 from tfrec.data.adapters.ncf import NEGATIVES_FILE
 from tfrec.data.encoded import Interactions, RetrievalData
@@ -258,13 +257,6 @@ def run(
         results.write()
 
 
-def keep_others(results: Results, models: list[str]) -> None:
-    """Takes over what an earlier run measured of models that this one leaves alone."""
-    path = RESULTS_DIR / f"{results.script}{'.quick' if results.quick else ''}.json"
-    if path.is_file():
-        results.records += [r for r in json.loads(path.read_text()) if r["name"] not in models]
-
-
 def growth(results: Results, sizes: tuple[int, ...], steps: int = 200) -> None:
     """NeuMF's step and input alone as the log grows: 100 events a user, 20 users an item."""
     for rows in sizes:
@@ -317,9 +309,9 @@ def main() -> None:
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
         return
-    results = Results("ncf", given.quick, given.resume)
+    results = Results("ncf", given.quick, resume=True)
     if not given.resume:
-        keep_others(results, given.models)
+        results.records = [r for r in results.records if r["name"] not in given.models]
     best_epochs: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as work:
         data, negatives = load(folder / "ml-1m", Path(work))

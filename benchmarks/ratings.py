@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.common import HERE, RESULTS_DIR, Results, arguments, peak_mib, shared_data
+from benchmarks.common import HERE, Results, arguments, peak_mib, shared_data
 
 SEEDS = (1234, 2341, 3412, 4123, 1324)
 PROTOCOL = "ml-1m/random-90-10"
@@ -262,10 +262,7 @@ def main() -> None:
         run = replace(run, params={**run.params, **given.params}, **given.train)
         print(given.probe, run, one(run, SEEDS[0], probe=True), flush=True)
         return
-    results = Results("ratings", given.quick)
-    path = RESULTS_DIR / f"ratings{'.quick' if given.quick else ''}.json"
-    if path.exists():
-        results.records = json.loads(path.read_text())
+    results = Results("ratings", given.quick, resume=True)
     preset = "smoke" if given.quick else given.preset
     for seed in SEEDS[: 1 if given.quick else given.seeds]:
         for name in given.models or runs:

@@ -12,7 +12,6 @@ with ``--resume`` those of the seeds that were measured before.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS_DIR, Results, arguments, shared_data
+from benchmarks.common import Results, arguments, shared_data
 from tfrec.config import Config, DataConfig, Rule, TableMap, TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate
@@ -116,12 +115,9 @@ def main() -> None:
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
         return
-    results = Results("sequential", given.quick, given.resume)
-    path = RESULTS_DIR / f"sequential{'.quick' if given.quick else ''}.json"
-    if path.is_file() and not given.resume:
-        results.records += [
-            r for r in json.loads(path.read_text()) if r.get("note") not in given.only
-        ]
+    results = Results("sequential", given.quick, resume=True)
+    if not given.resume:
+        results.records = [r for r in results.records if r.get("note") not in given.only]
     with tempfile.TemporaryDirectory() as work:
         data = load(folder / "ml-1m", Path(work))
         print(f"{data.n_users} users, {data.n_items} items, {len(data.train)} events", flush=True)

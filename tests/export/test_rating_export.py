@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from tests.tables import FEATURES, small_tables
+from tests.tables import FEATURES, rated_tables
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import HISTORY_WEIGHT
 from tfrec.export.batch import BatchRecommender
@@ -47,17 +46,6 @@ ours = ("tfrec", "pipelines", "serving", "tensorflow_recommenders", "tensorflow_
 assert not [m for m in sys.modules if m.split(".")[0] in ours]
 print(json.dumps(out["rating"].numpy().tolist()))
 """
-
-
-def rated_tables() -> tuple[dict[str, pa.Table], pa.Table, pa.Table]:
-    """``small_tables`` with ratings 1 to 5 in place of ones."""
-    splits, users, items = small_tables()
-    random = np.random.default_rng(3)
-    for name, table in splits.items():
-        weights = pa.array(random.integers(1, 6, table.num_rows).astype(np.float32))
-        at = table.column_names.index("weight")
-        splits[name] = table.set_column(at, "weight", weights)
-    return splits, users, items
 
 
 @pytest.fixture(scope="module", params=MODELS)
