@@ -11,6 +11,7 @@ from tests.builders import checkerboard, random_data
 from tfrec.config import TrainConfig
 from tfrec.models import ncf_base
 from tfrec.models.fold_in import PRIOR, covariance_factor, evenly, fold_in_by_steps
+from tfrec.models.ncf_solved import log_odds_scale
 from tfrec.models.registry import build
 from tfrec.schema import HISTORY, USER_ID
 from tfrec.training.strategy import make_strategy
@@ -123,6 +124,40 @@ def test_without_finetuning_the_joined_parts_answer_and_are_validated_once() -> 
     bias = 0.25 * float(stages[0].bias) + 0.75 * float(stages[1].bias)
     logits = gmf - float(stages[0].bias) + mlp - float(stages[1].bias) + bias
     np.testing.assert_allclose(joint, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gmf_that_is_solved_ranks_as_als_does_and_answers_in_log_odds() -> None:
+    """With alpha 1 the joined model is ALS under ``scale * score + bias``."""
+    solved = {"sweeps": 6, "l2": 0.02}
+    params = {"factors": 4, "mlp_factors": 2, "gmf_als": solved, "alpha": 1.0, "finetune": "none"}
+    model = build("neumf", DATA, {**params, "negatives": 3, "pretrain_epochs": [1, 1]})
+    als = build("als", DATA, {"dim": 4, **solved})
+    for each in (model, als):
+        each.compile_for(TRAIN)
+        each.fit(each.training_data(DATA, TRAIN), verbose=0)
+    scores = tf.matmul(als.users, als.items, transpose_b=True).numpy()
+    logits = model.score_catalogue({USER_ID: tf.range(1, DATA.n_users + 1)}).numpy()
+    head = model.parts[0].head.numpy()
+    assert head[0] > 0
+    np.testing.assert_allclose(head, head[0])
+    np.testing.assert_allclose(logits, head[0] * scores + float(model.bias), rtol=1e-3, atol=1e-3)
+    # Three drawn items to an observed one: a quarter of the pairs, and so of the chances.
+    had = DATA.train.matrix().toarray() > 0
+    weights = np.where(had, 1.0, 3 * had.sum(1, keepdims=True) / (~had).sum(1, keepdims=True))
+    chances = 1 / (1 + np.exp(-logits))
+    assert np.average(chances, weights=weights) == pytest.approx(0.25, abs=0.02)
+
+
+def test_log_odds_of_scores() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(0.3, 0.2, 40_000)
+    seen = random.random(40_000) < 1 / (1 + np.exp(-(6.0 * scores - 2.5)))
+    scale, bias = log_odds_scale(scores[seen], scores[~seen])
+    assert scale == pytest.approx(6.0, rel=0.05)
+    assert bias == pytest.approx(-2.5, rel=0.05)
+    scale, _ = log_odds_scale(np.full(50, 1.0), np.full(150, 0.0))  # parted entirely
+    assert 4 < scale < 40
+    assert log_odds_scale(np.zeros(50), np.ones(50))[0] == 0  # never turns an order round
 
 
 def test_negatives_are_new_each_epoch_and_never_observed() -> None:
@@ -248,5 +283,9 @@ def test_bad_parameters_say_what_to_mend() -> None:
         build("neumf", DATA, {"finetune": "adagrad"})
     with pytest.raises(ValueError, match="layers is a number of hidden layers from 1; got 0"):
         build("mlp", DATA, {"layers": 0})
+    with pytest.raises(ValueError, match="gmf_als holds parameters of 'als' but for dim"):
+        build("neumf", DATA, {"gmf_als": {"dim": 8}})
+    with pytest.raises(ValueError, match="gmf_als is a way of pre-training"):
+        build("neumf", DATA, {"gmf_als": {}, "pretrain": False})
     with pytest.raises(ValueError, match="negatives, history_length, fold_in_steps and block"):
         build("gmf", DATA, {"negatives": 0})

@@ -32,6 +32,10 @@ MARKS = {
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "autorec": ("autorec", {"by": "item", "hidden": [6]}),
     "autorec-levels": ("autorec", {"by": "user", "hidden": [6, 4], "units": "levels"}),
+    "autorec-shared": (
+        "autorec",
+        {"by": "user", "hidden": [6], "units": "levels", "share_levels": True},
+    ),
     "rbm": ("rbm", {"by": "user", "hidden": 6, "conditional": True}),
     "rbm-factored": ("rbm", {"by": "item", "hidden": 6, "factors": 3}),
     "rbm-shared": ("rbm", {"by": "user", "hidden": 6, "factors": 3, "share_levels": True}),

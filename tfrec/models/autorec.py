@@ -13,7 +13,7 @@ from tfrec.models.rating import SHRINK
 from tfrec.models.rating_rows import Side
 from tfrec.models.row_model import RowModel, Schedule
 from tfrec.models.row_odds import RowOdds
-from tfrec.models.row_products import Products, level_marks, value_marks
+from tfrec.models.row_products import Products, level_marks, thermometer_marks, value_marks
 
 Units = Literal["rating", "levels"]
 ACTIVATIONS = {"sigmoid": tf.sigmoid, "tanh": tf.tanh, "relu": tf.nn.relu, "selu": tf.nn.selu}
@@ -27,7 +27,9 @@ class AutoRec(RowModel):
     row's own mean, drawn towards the mean of all: the one figure of a row that the shared weights
     would otherwise have to spell out. With ``units="levels"`` a column is one unit a level, as the
     RBM's, and the output is the expected level of a softmax, to whose scores the row's ``RowOdds``
-    are added: the net that ``dbn`` starts from a stack of RBMs, here from random weights.
+    are added: the net that ``dbn`` starts from a stack of RBMs, here from random weights. There
+    ``share_levels`` gives a level the weights of all lower ones and its own beside them, in and
+    out, as ``RatingRBM`` has it.
 
     Args:
         data: encoded data.
@@ -37,6 +39,7 @@ class AutoRec(RowModel):
         activation: of the hidden layers.
         l2: of the weights (not the biases), against the mean squared error of a rating.
         dropout: share of a row's ratings hidden from the input at each training step.
+        share_levels: see above.
         history_length, polyak, products, schedule: see ``RowModel``.
 
     Raises:
@@ -52,6 +55,7 @@ class AutoRec(RowModel):
         activation: str = "sigmoid",
         l2: float = 2e-4,
         dropout: float = 0.0,
+        share_levels: bool = False,
         history_length: int | None = None,
         polyak: float | None = None,
         products: Products = "auto",
@@ -68,7 +72,13 @@ class AutoRec(RowModel):
                 f"activation is one of {sorted(ACTIVATIONS)}, l2 from 0, dropout in [0, 1); got "
                 f"{activation!r}, {l2} and {dropout}"
             )
+        if share_levels and units != "levels":
+            raise ValueError(
+                "share_levels is of weights that each level has, so it goes with units 'levels'; "
+                f"got {units!r}"
+            )
         self.units, self.l2, self.dropout = units, l2, dropout
+        self.share_levels = share_levels
         self.act = ACTIVATIONS[activation]
         # Layer sizes within the net: code layers down, then back up to the first one's size.
         self.sizes = [*hidden, *reversed(list(hidden)[:-1])]
@@ -76,7 +86,10 @@ class AutoRec(RowModel):
         random = np.random.default_rng(0)
         levels = self.scale.levels
         self.odds = RowOdds(self.scale, data.train.weight)
-        self.marks = level_marks(self.n_levels) if k > 1 else value_marks(levels)
+        if units == "rating":
+            self.marks = value_marks(levels)
+        else:
+            self.marks = (thermometer_marks if share_levels else level_marks)(self.n_levels)
         before = n * k
         for i, size in enumerate(self.sizes):
             # A row fills a small part of the input: the width that counts is that of the ratings.
@@ -113,7 +126,8 @@ class AutoRec(RowModel):
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.units == "levels":
-            return self.odds.through(self["out"]), self["out_bias"]
+            weights = tf.cumsum(self["out"], axis=1) if self.share_levels else self["out"]
+            return self.odds.through(weights), self["out_bias"]
         # The row's mean passes through with weight 1.
         return tf.pad(self["out"], [[0, 0], [0, 0], [0, 1]], constant_values=1.0), self["out_bias"]
 
@@ -132,8 +146,10 @@ class AutoRec(RowModel):
         # The row's own part goes past the product, which may be rounded.
         code_size = self["out"].shape[-1]
         own = tf.gather(hidden[:, code_size:], at[:, 0])
-        scores = self.rows_out(hidden[:, :code_size], self["out"], at) + own
-        predicted = self.link(scores + tf.gather(self["out_bias"], at[:, 1]))
+        scores = self.rows_out(hidden[:, :code_size], self["out"], at)
+        if self.share_levels:
+            scores = tf.cumsum(scores, axis=1)
+        predicted = self.link(scores + own + tf.gather(self["out_bias"], at[:, 1]))
         actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
         count = tf.cast(tf.shape(at)[0], tf.float32)
         squares = tf.reduce_sum((actual - predicted) ** 2)

@@ -26,7 +26,8 @@ class DBNRating(AutoRec):
 
     Args:
         data: encoded data.
-        by, hidden, l2, dropout, history_length, polyak, products, schedule: see ``AutoRec``.
+        by, hidden, l2, dropout, share_levels, history_length, polyak, products, schedule: see
+            ``AutoRec``; the first RBM shares its levels' weights as the net does.
         pretrain_epochs: of each RBM; 0 starts from random weights.
         pretrain_rate: Adam's learning rate there.
         cd: Gibbs steps of the RBMs.
@@ -40,6 +41,7 @@ class DBNRating(AutoRec):
         hidden: Sequence[int] = (500,),
         l2: float = 2e-4,
         dropout: float = 0.0,
+        share_levels: bool = False,
         pretrain_epochs: int = 10,
         pretrain_rate: float = 1e-3,
         cd: int = 1,
@@ -50,7 +52,7 @@ class DBNRating(AutoRec):
         schedule: Schedule = "constant",
     ) -> None:
         answers = (history_length, polyak, products, schedule)
-        super().__init__(data, by, hidden, "levels", "sigmoid", l2, dropout, *answers)
+        super().__init__(data, by, hidden, "levels", "sigmoid", l2, dropout, share_levels, *answers)
         if pretrain_epochs < 0 or cd < 1 or weight_decay < 0:
             raise ValueError(
                 f"pretrain_epochs and weight_decay are from 0, cd from 1; got {pretrain_epochs}, "
@@ -82,6 +84,7 @@ class DBNRating(AutoRec):
             weight_decay=self.weight_decay,
             optimizer="adam",
             row_odds=True,  # as this net has them
+            share_levels=self.share_levels,
             history_length=self.history_length,
             products=self.products,
         )

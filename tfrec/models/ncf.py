@@ -7,7 +7,7 @@ are drawn anew every epoch; NeuMF is a GMF and an MLP that are trained apart, jo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.models.base import Users
 from tfrec.models.ncf_base import NCF
 from tfrec.models.ncf_parts import GMFPart, MLPPart
+from tfrec.models.ncf_solved import SolvedGMF
 from tfrec.models.pairs import BLOCK_USERS
 from tfrec.schema import HISTORY, USER_ID
 
@@ -113,6 +114,9 @@ class NeuMF(NCF):
         gmf_l2: regularisation of that pre-training; by default ``l2``.
         gmf_negatives: of that pre-training, where they cost nothing; by default ``negatives``.
         gmf_learning_rate: of that pre-training; by default the training's.
+        gmf_als: where given, the GMF is not descended but takes the vectors of ``ALS`` with these
+            parameters (``dim`` is ``factors``), as log odds; see ``SolvedGMF``. Its epochs and the
+            three numbers before are then not read.
         block_users: users a step of ``catalogue``.
         data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
 
@@ -135,6 +139,7 @@ class NeuMF(NCF):
         gmf_l2: float | None = None,
         gmf_negatives: int | None = None,
         gmf_learning_rate: float | None = None,
+        gmf_als: Mapping[str, Any] | None = None,
         block_users: int = BLOCK_USERS,
         negatives: int = 4,
         l2: float = 0.0,
@@ -152,6 +157,11 @@ class NeuMF(NCF):
                 f"alpha is in 0..1, pretrain_epochs one or two numbers from 1 and finetune one of "
                 f"{FINETUNE}; got {alpha}, {epochs} and {finetune!r}; mend 'params'"
             )
+        if gmf_als is not None and not pretrain:
+            raise ValueError(
+                f"gmf_als is a way of pre-training; got {dict(gmf_als)} with pretrain false; mend "
+                f"'params'"
+            )
         sizes = (data.n_users, data.n_items)
         whole = gmf_pairs == "catalogue" and pretrain
         parts = [
@@ -165,7 +175,12 @@ class NeuMF(NCF):
         self.gmf_learning_rate = gmf_learning_rate
         gmf_l2 = l2 if gmf_l2 is None else gmf_l2
         gmf = (gmf_negatives or negatives, gmf_l2, *answer, gmf_pairs, block_users)
-        stages = [NCF(data, parts[:1], *gmf), NCF(data, parts[1:], negatives, l2, *answer)]
+        stages = [
+            NCF(data, parts[:1], *gmf)
+            if gmf_als is None
+            else SolvedGMF(data, parts[0], gmf_als, negatives),
+            NCF(data, parts[1:], negatives, l2, *answer),
+        ]
         # Behind functions: the stages share the parts, but their biases are not this model's, and
         # their batches are no weights.
         self._stages = lambda: stages if pretrain else []
