@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.export.recommender_parts import NUMBERS, config
+from tfrec.export.raw import excludes_seen
 from tfrec.export.recommender.catalogue import Groups
 from tfrec.export.recommender.filters import allowed_items
+from tfrec.export.recommender.module import Recommendation
 from tfrec.export.recommender.rules import over_limit
 
 N = 30
@@ -100,3 +104,13 @@ def test_items_beyond_a_limit_are_those_that_come_when_their_group_is_full() -> 
                 assert got[row, place] == bool(full)
                 for group in own.tolist():
                     counted[group] = counted.get(group, 0) + 1
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_saved_recommender_tells_whether_it_leaves_the_history_out(
+    tmp_path: Path, seen: bool
+) -> None:
+    settings = config(recommender={**NUMBERS, "exclude_seen": seen})
+    parts: list[Any] = [None] * 7
+    tf.saved_model.save(Recommendation(settings, [], *parts), str(tmp_path))
+    assert excludes_seen(tf.saved_model.load(str(tmp_path))) is seen

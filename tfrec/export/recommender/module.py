@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.export.raw import EXAMPLES, EXCLUDE, SCORE, TITLE, K
+from tfrec.export.raw import EXAMPLES, EXCLUDE, EXCLUDE_SEEN, SCORE, TITLE, K
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.exploring import Exploring, own_seeds, seeds_of
 from tfrec.export.recommender.filters import allowed_items, asked_for, is_member
@@ -91,6 +91,9 @@ class Recommendation(tf.Module):
         self.catalogue, self.sources = catalogue, sources
         self.value, self.lists, self.exploring, self.rules = value, lists, exploring, rules
         self._config, self._specs = config, specs
+        # Where ``tfrec recommend`` looks, as in a retrieval model.
+        seen = not config.recommends_seen
+        self.exclude_seen = tf.Variable(seen, trainable=False, name=EXCLUDE_SEEN)
         self.index_report = index_report
 
     def recommend(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
