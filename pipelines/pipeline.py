@@ -33,6 +33,7 @@ from pipelines.example_gen.component import ExampleGen
 from tfrec.config import Config, ConfigError
 from tfrec.data.objectives import columns_of
 from tfrec.schema import LABEL, TIMESTAMP, WEIGHT
+from tfrec.training.checks import check_models
 from tfrec.training.transformed import LOG_ORDER
 
 # Names under which the models are served.
@@ -68,7 +69,11 @@ def create_pipeline(config: Config, settings: RunSettings) -> Pipeline:
     Args:
         config: what to do.
         settings: where.
+
+    Raises:
+        ValueError, KeyError, TypeError: see ``check_models``.
     """
+    check_models(config)
     nodes: list[BaseNode] = []
     labels = columns_of(config.ranking.objectives)
 

@@ -44,12 +44,12 @@ app.add_typer(index_app, name="index")
 
 @config_app.command("check")
 def config_check(file: Path) -> None:
-    """Checks a configuration and prints what it comes to."""
+    """Checks a configuration, its models and their parameters, and prints what it comes to."""
     with told():
-        from tfrec.training.metric import check_gate
+        from tfrec.training.checks import check_models
 
         config = load(file)
-        check_gate(config.retrieval.model, config.gate)
+        check_models(config)
         out.print_json(config.model_dump_json())
         err.print(f"[green]{file}: fine[/green]")
 

@@ -25,8 +25,9 @@ from tfrec.export.retrieval import export_retrieval, title_table
 from tfrec.export.trained import index_trained
 from tfrec.features.counts import as_records, count_features
 from tfrec.models.registry import spec
+from tfrec.training.checks import check_models
 from tfrec.training.fit import fit_retrieval
-from tfrec.training.metric import check_gate, predicts_ratings
+from tfrec.training.metric import predicts_ratings
 from tfrec.training.ranking import evaluate_ranking, fit_ranking
 from tfrec.training.strategy import make_strategy
 from tfrec.training.warm_start import Base
@@ -88,9 +89,9 @@ def train_models(
         ratings ``rmse`` and ``mae``, too.
 
     Raises:
-        ValueError: the gate measures ratings, which the model or a baseline does not predict.
+        ValueError, KeyError, TypeError: see ``check_models``.
     """
-    check_gate(config.retrieval.model, config.gate)
+    check_models(config)
     folder = Path(folder)
     say("reading and encoding the data")
     space = open_workspace(config, folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -209,6 +211,30 @@ def model_class(name: str) -> type[Any]:
     return getattr(importlib.import_module(f"tfrec.models.{module}"), attribute)
 
 
+def check_params(name: str, params: Iterable[str], where: str = "params") -> None:
+    """Whether a model takes parameters of these names.
+
+    Args:
+        name: of the model.
+        params: names.
+        where: in the configuration they stand, for the message.
+
+    Raises:
+        KeyError: no such model.
+        TypeError: a parameter that it does not take; the message names the known ones.
+    """
+    known = [
+        p.name
+        for p in inspect.signature(model_class(name).__init__).parameters.values()
+        if p.name not in ("self", "data") and p.kind is not p.VAR_KEYWORD
+    ]
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise TypeError(
+            f"model {name!r} takes {known}; got {unknown}; mend {where!r} in the config"
+        )
+
+
 def build(name: str, data: Any, params: dict[str, Any] | None = None) -> Any:
     """Builds an untrained model over ``data``.
 
@@ -216,16 +242,6 @@ def build(name: str, data: Any, params: dict[str, Any] | None = None) -> Any:
         KeyError: no such model.
         TypeError: a parameter the model does not take; the message names the known ones.
     """
-    import inspect
-
-    cls = model_class(name)
     params = params or {}
-    known = [
-        p.name
-        for p in inspect.signature(cls.__init__).parameters.values()
-        if p.name not in ("self", "data") and p.kind is not p.VAR_KEYWORD
-    ]
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        raise TypeError(f"model {name!r} takes {known}; got {unknown}; mend 'params' in the config")
-    return cls(data, **params)
+    check_params(name, params)
+    return model_class(name)(data, **params)
