@@ -135,12 +135,19 @@ class Exploring(tf.Module):
         scores: Mapping[str, tf.Tensor],
         worth: Worth,
     ) -> tf.Tensor:
-        """Utilities float32 [batch, draw, candidate]; all the ranker's own where chance is off."""
+        """Utilities float32 [batch, draw, candidate]; all the ranker's own where chance is off.
+
+        Where nobody explores there is one of them: the ranker is not asked again.
+        """
         on = self.rate(request) > 0
-        # Where nobody explores, one draw is made and thrown away: one list is made, not many.
-        draws = tf.where(tf.reduce_any(on), self._config.draws, 1)
-        drawn = self._value.drawn(request, items, scores, request.raw[SEED], draws)
-        return tf.where(on[:, tf.newaxis, tf.newaxis], drawn, worth.utility[:, tf.newaxis])
+        own = worth.utility[:, tf.newaxis]
+
+        def drawn() -> tf.Tensor:
+            draws = tf.constant(self._config.draws)
+            values = self._value.drawn(request, items, scores, request.raw[SEED], draws)
+            return tf.where(on[:, tf.newaxis, tf.newaxis], values, own)
+
+        return tf.cond(tf.reduce_any(on), drawn, lambda: own)
 
     def _tried(self, order: tf.Tensor) -> tf.Tensor | None:
         """The best candidates by ``as_scores``, bool [batch, candidate]; None: all."""
