@@ -68,7 +68,7 @@ RBM = {
     "share_levels": True,
 }
 CHAIN = {"cd": [1, 3, 5], "cd_epochs": 8}
-NADE = {"products": "dense", "common": True, "ordinal": 0.7, "l2": 3.5e-4, "least_given": 0.35}
+NADE = {"products": "dense", "common": True, "ordinal": 0.7, "l2": 3e-4, "least_given": 0.35}
 
 
 def quick10() -> dict[str, Run]:
@@ -87,10 +87,10 @@ def quick10() -> dict[str, Run]:
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 15, 128, 2e-3, limit_s=540),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 5}, 15, 128, 2e-3, limit_s=540),
         "i-cf-nade-1": Run(
-            "cf_nade", {**ITEM, "hidden": [200], **NADE}, 40, 128, 1.5e-3, 10, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200], **NADE}, 60, 128, 1.5e-3, 10, limit_s=540
         ),
         "i-cf-nade-2": Run(
-            "cf_nade", {**ITEM, "hidden": [200, 200], **NADE}, 40, 128, 1.5e-3, 10, limit_s=540
+            "cf_nade", {**ITEM, "hidden": [200, 200], **NADE}, 60, 128, 1.5e-3, 10, limit_s=540
         ),
     }
 
@@ -107,8 +107,8 @@ def full() -> dict[str, Run]:
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC, "dropout": 0.5}, 40),
         "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 40, 128, 2e-3),
         "i-dbn": Run("dbn", {**net, "pretrain_epochs": 20}, 40, 128, 2e-3),
-        "i-cf-nade-1": Run("cf_nade", {**nade, "hidden": [500]}, 40, 128, 1.5e-3, 10),
-        "i-cf-nade-2": Run("cf_nade", {**nade, "hidden": [500, 500]}, 40, 128, 1.5e-3, 10),
+        "i-cf-nade-1": Run("cf_nade", {**nade, "hidden": [500]}, 60, 128, 1.5e-3, 10),
+        "i-cf-nade-2": Run("cf_nade", {**nade, "hidden": [500, 500]}, 60, 128, 1.5e-3, 10),
     }
 
 
