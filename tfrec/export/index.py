@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfrec.config.index import IndexConfig
 from tfrec.export.added_requests import answer_anew
+from tfrec.export.graphs import without_signatures
 from tfrec.export.indexed import IndexedRetrieval
 from tfrec.export.query import ITEM_VECTOR, QUERY_EXAMPLES, QUERY_VECTOR, VECTOR
 from tfrec.export.raw import ITEM_ROWS, excludes_seen
@@ -58,7 +59,7 @@ class Loaded:
         self.module = module
         self.indexed = hasattr(module, "samples")
         # The resources of an indexed model's inside, without its old index.
-        self.base = module.base if self.indexed else module
+        self.base = without_signatures(module.base if self.indexed else module)
         calls: dict[str, Any] = dict(module.calls) if self.indexed else signatures
         self.calls = {n: call for n, call in calls.items() if n not in OWN}
         self.specs = {
