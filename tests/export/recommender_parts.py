@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def write_recommender(models: Path, settings: Config, out: Path) -> Path:
     return save_recommender(module, out)
 
 
+@cache
+def _loaded(folder: Path) -> Any:
+    """Loading takes longer than asking, and a model has no state: once a process."""
+    return tf.saved_model.load(str(folder))
+
+
 @dataclass(frozen=True)
 class Asked:
     """One user's request."""
@@ -70,8 +77,8 @@ class Oracle:
     def __init__(self, models: Path, settings: Config) -> None:
         self.settings = settings.recommender
         self.repeats = settings.recommends_seen
-        self.retrieval = tf.saved_model.load(str(models / "retrieval"))
-        self.ranking = tf.saved_model.load(str(models / "ranking"))
+        self.retrieval = _loaded(models / "retrieval")
+        self.ranking = _loaded(models / "ranking")
         splits, _, items = small_tables()
         rows = items.to_pylist()
         self.genres = {r["item_id"]: set(r["genres"]) for r in rows}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.tables import small_data
 from tfrec.config.index import IndexConfig
@@ -53,11 +54,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.n
     return folder / "plain", folder / "indexed", samples
 
 
+@pytest.fixture(scope="module")
+def both(exported: tuple[Path, Path, np.ndarray]) -> tuple[Any, Any]:
+    """The plain and the indexed one, loaded."""
+    return tf.saved_model.load(str(exported[0])), tf.saved_model.load(str(exported[1]))
+
+
 @pytest.mark.parametrize("k", [1, 5, 20, 25])
 def test_lists_equal_the_plain_model_where_all_cells_are_probed(
-    exported: tuple[Path, Path, np.ndarray], k: int
+    both: tuple[Any, Any], k: int
 ) -> None:
-    plain, indexed = (tf.saved_model.load(str(f)) for f in exported[:2])
+    plain, indexed = both
     exclude = [["i1", "i3"], ["i5", "no such item"], ["", ""]]
     want, got = ask(plain, k, exclude), ask(indexed, k, exclude)
     np.testing.assert_array_equal(got["item_id"], want["item_id"])
@@ -65,8 +72,8 @@ def test_lists_equal_the_plain_model_where_all_cells_are_probed(
     np.testing.assert_allclose(got["score"], want["score"], atol=1e-5)
 
 
-def test_query_and_item_vectors_make_the_score(exported: tuple[Path, Path, np.ndarray]) -> None:
-    plain, indexed = (tf.saved_model.load(str(f)) for f in exported[:2])
+def test_query_and_item_vectors_make_the_score(both: tuple[Any, Any]) -> None:
+    plain, indexed = both
     items = tf.constant(["i7", "i2", "unknown"])
     for model in (plain, indexed):
         query = model.signatures["query_vector"](**user_inputs())["query"].numpy()
@@ -80,8 +87,8 @@ def test_query_and_item_vectors_make_the_score(exported: tuple[Path, Path, np.nd
         assert (similar["item_id"][2].numpy() == b"").all()
 
 
-def test_other_signatures_are_those_of_the_model(exported: tuple[Path, Path, np.ndarray]) -> None:
-    plain, indexed = (tf.saved_model.load(str(f)) for f in exported[:2])
+def test_other_signatures_are_those_of_the_model(both: tuple[Any, Any]) -> None:
+    plain, indexed = both
     assert set(indexed.signatures) == set(plain.signatures)
     embedded = [m.signatures["embed_user"](**user_inputs())["embedding"] for m in (plain, indexed)]
     np.testing.assert_allclose(*embedded, atol=1e-6)
@@ -90,17 +97,13 @@ def test_other_signatures_are_those_of_the_model(exported: tuple[Path, Path, np.
     np.testing.assert_allclose(*items, atol=1e-6)
 
 
-def test_examples_exclude_the_history(exported: tuple[Path, Path, np.ndarray]) -> None:
+def test_examples_exclude_the_history(both: tuple[Any, Any]) -> None:
     def text(*values: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
     features = {"user_id": text(b"u1"), "history": text(b"i1", b"i3")}
     example = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-    plain, indexed = (tf.saved_model.load(str(f)) for f in exported[:2])
-    answers = [
-        m.signatures["recommend_examples"](examples=tf.constant([example]))
-        for m in (plain, indexed)
-    ]
+    answers = [m.signatures["recommend_examples"](examples=tf.constant([example])) for m in both]
     np.testing.assert_array_equal(answers[0]["item_id"], answers[1]["item_id"])
     assert not {b"i1", b"i3"} & set(answers[1]["item_id"][0].numpy())
 
@@ -108,7 +111,7 @@ def test_examples_exclude_the_history(exported: tuple[Path, Path, np.ndarray]) -
 def test_where_buying_again_counts_the_history_comes_again(tmp_path: Path) -> None:
     """The model, an index around it and a refresh of that: ``gate.exclude_seen`` goes along."""
     data, encoder = small_data(tmp_path / "statistics")
-    model = build("two_tower", data, {"dim": 8, "history_length": 8})
+    model = build("mf_bpr", data, {"dim": 4, "fold_in_steps": 2})
     folders = [tmp_path / name for name in ("plain", "indexed", "refreshed")]
     export_retrieval(model, data, encoder, folders[0], exclude_seen=False)
     inside = Loaded(folders[0])
@@ -135,11 +138,13 @@ def test_where_buying_again_counts_the_history_comes_again(tmp_path: Path) -> No
         assert b"" not in found["item_id"].numpy()
 
 
-def test_recall_is_kept_with_the_model(exported: tuple[Path, Path, np.ndarray]) -> None:
+def test_recall_is_kept_with_the_model(
+    exported: tuple[Path, Path, np.ndarray], both: tuple[Any, Any]
+) -> None:
     report = index_report(exported[1])
     assert report is not None
     assert report.recall["5"] == 1.0
-    inside = json.loads(tf.saved_model.load(str(exported[1])).report.numpy())
+    inside = json.loads(both[1].report.numpy())
     assert inside == report.as_dict()
     assert index_report(exported[0]) is None
 
@@ -170,6 +175,16 @@ def test_refresh_takes_new_items_and_drops_old_ones(
         sum(f.stat().st_size for f in (tmp_path / v / "variables").glob("*")) for v in ("2", "3")
     ]
     assert sizes[1] <= sizes[0] * 1.01
+
+
+def test_a_tower_is_written_once(exported: tuple[Path, Path, np.ndarray]) -> None:
+    """Writing and loading take as long as there are operations."""
+    for folder in exported[:2]:
+        saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        names = [f.signature.name for f in saved.meta_graphs[0].graph_def.library.function]
+        # Of users as they come, and twice of a history alone: ``fold_in``'s list and its vector.
+        assert len([n for n in names if "_user_embedding_" in n]) == 3
+        assert len([n for n in names if "_embed_described_" in n]) == 1
 
 
 def test_loads_with_tensorflow_alone(exported: tuple[Path, Path, np.ndarray]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.client import Client
 from serving.options import Options
@@ -47,6 +48,19 @@ def folder(models: Path) -> Path:
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> Any:
     return tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def strict(models: Path) -> Path:
+    """Searched by an inverted file, and its filters are strict: neither touches the other."""
+    index = {"kind": "ivf", "cells": 3, "probes": 3, "at": 5}
+    settings = config(retrieval={"index": index}, recommender={**NUMBERS, "strict": ["genres"]})
+    return write_recommender(models, settings, models / "strict" / "1")
+
+
+@pytest.fixture(scope="module")
+def strictly(strict: Path) -> Any:
+    return tf.saved_model.load(str(strict))
 
 
 def ask(model: Any, requests: list[Asked], k: int, **more: Any) -> dict[str, np.ndarray]:
@@ -197,10 +211,8 @@ def test_a_filter_that_nothing_passes_gives_way_last_of_all(models: Path, loaded
     assert (told(got, 0), got["fallback"].tolist()) == ({}, [False])
 
 
-def test_a_strict_filter_never_gives_way(models: Path, tmp_path: Path) -> None:
-    settings = config(recommender={**NUMBERS, "strict": ["genres"]})
-    model = tf.saved_model.load(str(write_recommender(models, settings, tmp_path / "1")))
-    got = ask(model, [Asked("u1", [], [], ["no such genre"])], 3)
+def test_a_strict_filter_never_gives_way(strictly: Any) -> None:
+    got = ask(strictly, [Asked("u1", [], [], ["no such genre"])], 3)
     assert (got["item_id"] == b"").all()
     assert got["rule"].tolist() == [[b"exclude_seen"]]
 
@@ -213,12 +225,11 @@ def test_rows_do_not_depend_on_their_batch(loaded: Any) -> None:
         np.testing.assert_allclose(alone["score"][0], together["score"][row], rtol=1e-5)
 
 
-def test_inverted_file_inside_gives_the_same_lists(models: Path, tmp_path: Path) -> None:
-    index = {"kind": "ivf", "cells": 3, "probes": 3, "at": 5}
-    settings = config(retrieval={"index": index})
-    folder = write_recommender(models, settings, tmp_path / "1")
-    assert (folder / "assets.extra" / "index.json").is_file()
-    oracle, got = Oracle(models, settings), ask(tf.saved_model.load(str(folder)), REQUESTS, 5)
+def test_inverted_file_inside_gives_the_same_lists(
+    models: Path, strict: Path, strictly: Any
+) -> None:
+    assert (strict / "assets.extra" / "index.json").is_file()
+    oracle, got = Oracle(models, config()), ask(strictly, REQUESTS, 5)
     for row, request in enumerate(REQUESTS):
         want = [r[0] for r in oracle.recommend(request, 5, {"relevance": 1.0})]
         assert [i.decode() for i in got["item_id"][row, : len(want)]] == want
@@ -321,6 +332,19 @@ print(out["item_id"].shape, bool((out["item_id"].numpy() != b"").all()))
         [sys.executable, "-I", "-c", code, str(folder)], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "(1, 10) True"
+
+
+def test_each_graph_is_written_once(folder: Path) -> None:
+    """Writing and loading take as long as there are operations."""
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    sizes = {f.signature.name: len(f.node_def) for f in functions}
+    # Of the retrieval model the user's vector alone is asked for.
+    assert [n for n in sizes if "query_vector" in n]
+    assert not [n for n in sizes if "fold_in" in n or "score_features" in n or "similar_" in n]
+    # The signatures share what they have in common.
+    assert len([n for n in sizes if "value_candidates" in n]) == 1
+    assert sum(sizes.values()) < 6000  # 18,000 where each has its own
 
 
 def test_wrong_models_are_refused(models: Path, folder: Path) -> None:

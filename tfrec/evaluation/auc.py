@@ -88,13 +88,19 @@ def evaluate_auc(
         nothing = tf.fill([tf.shape(had)[0]], float("nan"))
         others = tf.tensor_scatter_nd_update(scores, had, nothing)
         negatives = tf.reduce_sum(tf.cast(~tf.math.is_nan(others), tf.float32), axis=1)
-        total = tf.zeros([size])
-        for at in tf.range(longest):
+
+        def won(at: tf.Tensor) -> tf.Tensor:
             mine = held[:, at]
             score = tf.gather(scores, tf.maximum(mine - 1, 0), batch_dims=1)[:, tf.newaxis]
             below = tf.reduce_sum(tf.cast(others < score, tf.float32), axis=1)
             equal = tf.reduce_sum(tf.cast(others == score, tf.float32), axis=1)
-            total += tf.where(mine > 0, below + 0.5 * equal, 0.0)
+            return tf.where(mine > 0, below + 0.5 * equal, 0.0)
+
+        _, total = tf.while_loop(
+            lambda at, _: at < longest,
+            lambda at, total: (at + 1, total + won(at)),
+            (0, tf.zeros([size])),
+        )
         asked = tf.reduce_sum(tf.cast(held > 0, tf.float32), axis=1)
         return tf.where(negatives > 0, tf.math.divide_no_nan(total, negatives), 0.5 * asked)
 

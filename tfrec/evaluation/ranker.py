@@ -19,7 +19,8 @@ class Traced:
     """A function traced at its first call, for one signature.
 
     Unlike a ``tf.function`` it does not count towards TensorFlow's warnings about retracing: a new
-    trace for every model that is measured is meant.
+    trace for every model that is measured is meant. As in an export nothing is rewritten by
+    autograph: loops over tensors are ``tf.while_loop``.
 
     Args:
         function: of tensors.
@@ -27,7 +28,7 @@ class Traced:
     """
 
     def __init__(self, function: Callable[..., tf.Tensor], signature: Sequence[Any]) -> None:
-        self._function = tf.function(function, input_signature=signature)
+        self._function = tf.function(function, input_signature=signature, autograph=False)
         self._concrete: Callable[..., tf.Tensor] | None = None
 
     def __call__(self, *arguments: Any) -> tf.Tensor:

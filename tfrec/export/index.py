@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfrec.config.index import IndexConfig
 from tfrec.export.added_requests import answer_anew
+from tfrec.export.graphs import without_signatures
 from tfrec.export.indexed import IndexedRetrieval
 from tfrec.export.query import ITEM_VECTOR, QUERY_EXAMPLES, QUERY_VECTOR, VECTOR
 from tfrec.export.raw import ITEM_ROWS, excludes_seen
@@ -58,7 +59,7 @@ class Loaded:
         self.module = module
         self.indexed = hasattr(module, "samples")
         # The resources of an indexed model's inside, without its old index.
-        self.base = module.base if self.indexed else module
+        self.base = without_signatures(module.base if self.indexed else module)
         calls: dict[str, Any] = dict(module.calls) if self.indexed else signatures
         self.calls = {n: call for n, call in calls.items() if n not in OWN}
         self.specs = {
@@ -121,6 +122,7 @@ def index_model(
         ValueError: the model scores by no inner product.
         FileExistsError: ``out`` is there already.
     """
+    _must_be_new(Path(out), Path(folder))
     loaded = Loaded(folder)
     grows = ITEM_ROWS in loaded.calls
     index, report = build_index(loaded.vectors(), samples, config, grows=grows)
@@ -167,16 +169,17 @@ def refresh_index(
         ValueError: not indexed, another dimension, ids twice or empty.
         FileExistsError: ``out`` is there already.
     """
-    loaded = Loaded(folder)
-    if not loaded.indexed:
-        raise ValueError(f"{folder} has no index; put one around it with index_model first")
-    samples = loaded.module.samples.numpy()
+    _must_be_new(Path(out), Path(folder))
     names = [str(i) for i in item_ids]
     if len(names) != len(vectors) or len(set(names)) != len(names) or "" in names:
         raise ValueError(
             f"one distinct, non-empty id a vector; got {len(names)} ids, {len(set(names))} "
             f"distinct, for {len(vectors)} vectors"
         )
+    loaded = Loaded(folder)
+    if not loaded.indexed:
+        raise ValueError(f"{folder} has no index; put one around it with index_model first")
+    samples = loaded.module.samples.numpy()
     if vectors.ndim != 2 or vectors.shape[1] != samples.shape[1]:
         raise ValueError(
             f"vectors are float [n_items, {samples.shape[1]}] like the model's queries; got "
@@ -198,6 +201,11 @@ def refresh_index(
     return report
 
 
+def _must_be_new(out: Path, source: Path) -> None:
+    if out.exists() and out != source:
+        raise FileExistsError(f"{out} is there already; name a new version")
+
+
 def _write(
     module: IndexedRetrieval, loaded: Loaded, report: IndexReport, source: Path, out: Path
 ) -> None:
@@ -206,8 +214,7 @@ def _write(
     What lies in the source's ``assets.extra`` (vocabularies for a warm start, the feature table,
     requests to warm up with) comes along; golden requests are answered anew.
     """
-    if out.exists() and out != source:
-        raise FileExistsError(f"{out} is there already; name a new version")
+    _must_be_new(out, source)
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     tf.saved_model.save(module, str(building), signatures=module.signatures(loaded.specs))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec.export.graphs import one_graph
 from tfrec.export.query import (
     ITEM_VECTOR,
     QUERY,
@@ -68,6 +69,7 @@ class IndexedRetrieval(tf.Module):
         self.base = base
         self.calls = calls
         self.index = index
+        self._search = one_graph(lambda query, k, exclude: index.search(query, k, exclude=exclude))
         grows = ITEM_ROWS in calls
         self.item_ids = string_table(item_ids, "item_ids", grows=grows)
         self.titles = None if titles is None else string_table(titles, "titles", grows=grows)
@@ -96,13 +98,13 @@ class IndexedRetrieval(tf.Module):
         exclude = self._positions(raw.pop(EXCLUDE))
         k = list_length(raw.pop(K))
         query = self.calls[QUERY_VECTOR](**raw)[QUERY]
-        return self._answer(*self.index.search(query, k, exclude=exclude))
+        return self._answer(*self._search(query, k, exclude))
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The same from serialized tf.Examples; see ``exclude_seen``."""
         asked = self.calls[QUERY_EXAMPLES](examples=examples)
         exclude = tf.where(self.exclude_seen, self._positions(asked[HISTORY]), 0)
-        return self._answer(*self.index.search(asked[QUERY], DEFAULT_K, exclude=exclude))
+        return self._answer(*self._search(asked[QUERY], tf.constant(DEFAULT_K), exclude))
 
     def score(self, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """Inner products of pairs; -inf for items that the index does not hold."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.export.feature_table import write_features
+from tfrec.export.graphs import shared_graphs
 from tfrec.export.query import query_signatures
 from tfrec.export.raw import (
     DEFAULT_K,
@@ -185,6 +186,16 @@ def _has_user_vectors(model: Recommender) -> bool:
 
 def retrieval_signatures(module: RetrievalModule) -> dict[str, Any]:
     """The traced signatures by name."""
+    # Most of them begin with the same user: a tower is traced once, not ten times.
+    model = module._model()
+    with (
+        shared_graphs(model, *model.shared),
+        shared_graphs(module, "_users", "_described"),
+    ):
+        return _traced(module)
+
+
+def _traced(module: RetrievalModule) -> dict[str, Any]:
     user_side = module.user_specs()
     one_k = tf.TensorSpec(None, tf.int32, K)
     items = tf.TensorSpec([None], tf.string, ITEM_ID)

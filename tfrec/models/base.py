@@ -41,6 +41,8 @@ class Recommender(tf.keras.Model):
             ``score_described`` are there.
         id_dropout: share of ids hidden in training, so that features learn to stand alone.
         needs_validation: True where ``fit`` runs epochs that early stopping may end.
+        shared: methods of encoded tensors that several signatures of an export call: each is
+            traced once for all of them.
     """
 
     history_length: int = 0
@@ -48,6 +50,7 @@ class Recommender(tf.keras.Model):
     content: bool = False
     id_dropout: float = 0.0
     needs_validation: ClassVar[bool] = True
+    shared: ClassVar[tuple[str, ...]] = ("user_embedding", "score_catalogue", "embed_described")
 
     def __init__(self, data: RetrievalData, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -65,6 +65,8 @@ class NCF(Recommender):
         ValueError: a number below its bound.
     """
 
+    shared = ("_vectors", "score_catalogue", "embed_described")
+
     def __init__(
         self,
         data: RetrievalData,

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.export.calibrate import calibrations_of
+from tfrec.export.graphs import without_signatures
 from tfrec.export.index import Loaded, build_index
 from tfrec.export.query import QUERY_VECTOR
 from tfrec.export.recommender.catalogue import Catalogue
@@ -109,7 +110,7 @@ def assemble(
     )
     return Recommendation(
         config,
-        [model.base, ranker],
+        [without_signatures(part) for part in (model.base, ranker)],
         catalogue,
         sources,
         value,

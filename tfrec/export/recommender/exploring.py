@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tfrec.config.exploration import ExplorationConfig
-from tfrec.export.recommender.inputs import EXPLORE, SEED, SHOWN
+from tfrec.export.recommender.inputs import EXPLORE, SEED
 from tfrec.export.recommender.lists import Lists
 from tfrec.export.recommender.sources import Request
 from tfrec.export.recommender.value import Value, Worth
@@ -102,17 +102,18 @@ class Exploring(tf.Module):
             request, items, scores, worth: as of ``places``.
             best: int32 [batch, k], the list without any chance, positions of the candidates.
             filled: int64 [batch, k], this policy's own list; what follows its candidates is sure.
-            shown: int64 [batch, k], the lists; 0 is an item that this recommender does not know.
+            shown: int64 [batch, k], the lists; 0 is an item that this recommender does not know,
+                -1 behind a list's end.
 
         Returns:
             float32 [batch, k]; of ``thompson`` whatever stands above a place, else given that. 1
-            where the request's ``shown`` is ''.
+            behind a list's end.
         """
         width = tf.shape(items)[1]
         same = tf.equal(items[:, tf.newaxis], shown[:, :, tf.newaxis]) & (items > 0)[:, tf.newaxis]
         at = tf.argmax(tf.cast(same, tf.int8), axis=2, output_type=tf.int32)
         at = tf.where(tf.reduce_any(same, axis=2), at, width)
-        at = tf.where(tf.equal(request.raw[SHOWN], ""), -1, at)
+        at = tf.where(shown < 0, -1, at)
         if self._config.kind == "thompson":
             drawn = self._drawn(request, items, scores, worth)
             chance = share_of(self._lists.order(request, items, drawn), at)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import RerankConfig
+from tfrec.export.graphs import one_graph
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.filters import is_member
 from tfrec.export.recommender.inputs import TRADE_OFF
@@ -49,6 +50,7 @@ class Lists(tf.Module):
         super().__init__(name="lists")
         self._config, self.catalogue = config, catalogue
         self.looks = None if looks is None else tf.Variable(looks, trainable=False, name="looks")
+        self._order = one_graph(self._ordered)
 
     def order(self, request: Request, items: tf.Tensor, utility: tf.Tensor) -> tf.Tensor:
         """The best ``k`` under the rules, as positions on the candidate axis.
@@ -61,6 +63,9 @@ class Lists(tf.Module):
         Returns:
             int32 [batch, k] or [batch, n, k]; -1 where no candidate is left.
         """
+        return self._order(request, items, utility)
+
+    def _ordered(self, request: Request, items: tf.Tensor, utility: tf.Tensor) -> tf.Tensor:
         config = self._config
         several = utility.shape.rank == 3
         batch, width = tf.unstack(tf.shape(items))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.export.raw import EXAMPLES, EXCLUDE, EXCLUDE_SEEN, SCORE, TITLE, K
+from tfrec.export.graphs import one_graph
+from tfrec.export.raw import EXAMPLES, EXCLUDE, EXCLUDE_SEEN, SCORE, TITLE, K, list_length
 from tfrec.export.recommender.catalogue import Catalogue
 from tfrec.export.recommender.exploring import Exploring, own_seeds, seeds_of
 from tfrec.export.recommender.filters import allowed_items, asked_for, is_member
@@ -24,7 +26,7 @@ from tfrec.export.recommender.inputs import (
 from tfrec.export.recommender.lists import Lists
 from tfrec.export.recommender.rules import Rules
 from tfrec.export.recommender.sources import NAMES, Request, Sources
-from tfrec.export.recommender.value import Value
+from tfrec.export.recommender.value import Value, Worth
 from tfrec.retrieval.build import IndexReport
 from tfrec.schema import HISTORY, ITEM_ID, USER_ID
 
@@ -95,16 +97,19 @@ class Recommendation(tf.Module):
         seen = not config.recommends_seen
         self.exclude_seen = tf.Variable(seen, trainable=False, name=EXCLUDE_SEEN)
         self.index_report = index_report
+        # What the signatures share.
+        self._valued = one_graph(self._value_candidates)
+        self._filled = one_graph(
+            lambda request, chosen: lists.filled(request, chosen, sources, value)
+        )
 
     def recommend(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
         """See the class."""
-        request = self._request(given)
-        items, codes = self.sources.candidates(request)
-        scores = self.value.scores(request, items)
-        worth = self.value.of(request, items, scores)
+        given[K] = list_length(given[K])
+        request, items, codes, scores, worth = self._valued(given)
         explored = self.exploring.places(request, items, scores, worth)
         chosen = self.lists.choose(explored.indices, items, codes, worth)
-        chosen, fallback = self.lists.filled(request, chosen, self.sources, self.value)
+        chosen, fallback = self._filled(request, chosen)
         answer = {
             ITEM_ID: tf.gather(self.catalogue.item_ids, chosen.items),
             SCORE: chosen.worth.utility,
@@ -126,20 +131,31 @@ class Recommendation(tf.Module):
 
     def propensity(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
         """How likely this recommender shows what was shown; see the class."""
-        request = self._request({**given, K: tf.shape(given[SHOWN])[1]})
-        items, codes = self.sources.candidates(request)
-        scores = self.value.scores(request, items)
-        worth = self.value.of(request, items, scores)
+        listed = given.pop(SHOWN)
+        given[K] = tf.shape(listed)[1]
+        request, items, codes, scores, worth = self._valued(given)
         best = self.lists.order(request, items, worth.utility)
         own = self.lists.choose(best, items, codes, worth)
-        own, _ = self.lists.filled(request, own, self.sources, self.value)
-        shown = self.catalogue.positions(request.raw[SHOWN])
+        own, _ = self._filled(request, own)
+        listed = to_batch({USER_ID: request.raw[USER_ID], SHOWN: listed})[SHOWN]
+        shown = tf.where(
+            tf.equal(listed, ""), tf.cast(-1, tf.int64), self.catalogue.positions(listed)
+        )
         chances = self.exploring.chances(request, items, scores, worth, best, own.items, shown)
         return {PROPENSITY: chances}
 
+    def _value_candidates(
+        self, given: dict[str, tf.Tensor]
+    ) -> tuple[Request, tf.Tensor, tf.Tensor, dict[str, tf.Tensor], Worth]:
+        """The requests; their candidates, sources, the ranker's scores and what they are worth."""
+        request = self._request(given)
+        items, codes = self.sources.candidates(request)
+        scores = self.value.scores(request, items)
+        return request, items, codes, scores, self.value.of(request, items, scores)
+
     def _request(self, given: dict[str, tf.Tensor]) -> Request:
         """A batch of requests in indices."""
-        raw = to_batch(given)
+        raw = to_batch({name: value for name, value in given.items() if name != K})
         if SEED in raw:
             raw[SEED] = own_seeds(raw[SEED], raw[USER_ID])
         history = self.catalogue.positions(raw[HISTORY])
@@ -167,23 +183,28 @@ class Recommendation(tf.Module):
             included=tf.where(fine & ~is_member(asked, excluded), asked, tf.zeros_like(asked)),
             filtered=filtered,
             allowed=allowed,
-            k=tf.maximum(tf.reduce_max(raw[K]), 0),
+            k=given[K],
         )
 
     def recommend_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Lists of the configured length for serialized tf.Examples; see the class."""
+        return self._of_examples(examples, self.recommend)
+
+    def _of_examples(
+        self, examples: tf.Tensor, recommend: Callable[..., dict[str, tf.Tensor]]
+    ) -> dict[str, tf.Tensor]:
         k = default_of(self._specs[K], self._config.recommender.list_length)
         given = parse(examples, self._specs)
         if SEED in given:
             given[SEED] = tf.where(tf.equal(given[SEED], 0), seeds_of(examples), given[SEED])
-        return self.recommend(**given, k=k)
+        return recommend(**given, k=k)
 
     def signatures(self) -> dict[str, Any]:
         """The signatures by name."""
         length = self._config.recommender.list_length
         recommend = with_defaults(self.recommend, self._specs, length)
         examples = tf.function(
-            self.recommend_examples,
+            lambda examples: self._of_examples(examples, recommend),
             input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)],
             autograph=False,
         )

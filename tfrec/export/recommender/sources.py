@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfrec.config.recommender import RecommenderConfig
+from tfrec.export.graphs import one_graph
 from tfrec.export.query import QUERY, QUERY_VECTOR
 from tfrec.export.raw import EXCLUDE, K
 from tfrec.export.recommender.catalogue import Catalogue
@@ -64,9 +65,12 @@ class Sources(tf.Module):
         index: Any,
     ) -> None:
         super().__init__(name="sources")
-        self._config, self._calls = config, dict(calls)
+        self._config = config
+        # One of the signatures: whatever a module keeps is written with it.
+        self._ask = calls["recommend" if index is None else QUERY_VECTOR]
         self._users = [n for n in specs["recommend"] if n not in (EXCLUDE, K)]
         self.catalogue, self.index = catalogue, index
+        self._found = one_graph(self._under_filters)
 
     def candidates(self, request: Request) -> tuple[tf.Tensor, tf.Tensor]:
         """Distinct candidates and what gave each first.
@@ -92,27 +96,36 @@ class Sources(tf.Module):
 
     # -- one by one ---------------------------------------------------------------------------
 
-    def _search(self, request: Request, queries: tf.Tensor, k: tf.Tensor, rows: tf.Tensor):  # type: ignore[no-untyped-def]
+    def _search(
+        self, request: Request, queries: tf.Tensor, k: tf.Tensor, rows: tf.Tensor
+    ) -> tf.Tensor:
         """The index under the request's exclusions and filters; ``rows`` maps queries to users."""
-        banned = tf.gather(request.banned, rows)
+        narrowing = (request.filtered, tf.gather(request.allowed, rows))
+        return self._found(queries, k, tf.gather(request.banned, rows), *narrowing)
 
-        def narrowed() -> tf.Tensor:
-            allowed = tf.gather(request.allowed, rows)[:, 1:]
-            return self.index.search(queries, k, exclude=banned, allowed=allowed)[0]
-
+    def _under_filters(
+        self,
+        queries: tf.Tensor,
+        k: tf.Tensor,
+        banned: tf.Tensor,
+        filtered: tf.Tensor,
+        allowed: tf.Tensor,
+    ) -> tf.Tensor:
         return tf.cond(
-            request.filtered, narrowed, lambda: self.index.search(queries, k, exclude=banned)[0]
+            filtered,
+            lambda: self.index.search(queries, k, exclude=banned, allowed=allowed[:, 1:])[0],
+            lambda: self.index.search(queries, k, exclude=banned)[0],
         )
 
     def _retrieval(self, request: Request, count: tf.Tensor) -> tf.Tensor:
         raw = {n: request.raw[n] for n in self._users}
         if self.index is not None:
-            query = self._calls[QUERY_VECTOR](**raw)[QUERY]
+            query = self._ask(**raw)[QUERY]
             return self._search(request, query, count, tf.range(tf.shape(query)[0]))
         # The model knows no filters: where there are any, it is asked for everything.
         k = tf.where(request.filtered, self.catalogue.n_items, count)
         exclude = tf.gather(self.catalogue.item_ids, request.banned)
-        answer = self._calls["recommend"](**raw, exclude=exclude, k=k)
+        answer = self._ask(**raw, exclude=exclude, k=k)
         items = self.catalogue.positions(answer[ITEM_ID])
         kept = self._admitted(request, items)
         return compact(kept, tf.zeros_like(kept, tf.int32), count)[0]
