@@ -76,6 +76,7 @@ class PurchaseRBM(Recommender):
         at = self._steps // self.steps_per_epoch // self.cd_epochs
         return tf.gather(tf.constant(self.cd), tf.minimum(at, len(self.cd) - 1))
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         marks = tf.cast(batch[CODE] > 0, tf.float32)
         sampled = self.machine.gibbs(marks, self.gibbs_steps())

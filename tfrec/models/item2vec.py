@@ -148,6 +148,7 @@ class Item2Vec(Recommender):
         optimizer._create_all_weights(self.trainable_variables)
         self.compile(optimizer=optimizer)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step on ``sum log s(v.c) + negatives E log s(-v.n)`` a pair of neighbours.
 

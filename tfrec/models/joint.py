@@ -160,6 +160,7 @@ class JointRanker(tf.keras.Model):
         """All trained variables but the wide part's."""
         return [self.bias, *([] if self.deep is None else self.deep.trainable_variables)]
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One joint step of both parts on ``(inputs, labels[, weights])``."""
         inputs, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)

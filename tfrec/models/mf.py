@@ -106,6 +106,7 @@ class MatrixFactorisation(Recommender):
         """Loss of each pair [batch], from its score [batch] and its negatives' [batch, n]."""
         raise NotImplementedError
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         """One step; the summed loss of the batch goes down, its mean is reported."""
         shown = tf.concat([batch[ITEM_ID][:, tf.newaxis], batch[NEGATIVES]], axis=1)
@@ -246,6 +247,7 @@ class LogisticMF(MatrixFactorisation):
     def pair_loss(self, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
         return softplus(-positive) + tf.reduce_sum(softplus(negative), axis=1)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         if self.pairs != "catalogue":
             return super().train_step(batch)

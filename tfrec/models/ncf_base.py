@@ -237,6 +237,7 @@ class NCF(Recommender):
         """Of the squares of a vector float32 [width]."""
         return tf.concat([part.price() for part in self.parts], axis=0)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         """One step on the mean logistic loss of the global batch's examples."""
         with tf.GradientTape() as tape:

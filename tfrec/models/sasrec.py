@@ -189,6 +189,7 @@ class Sequential(Recommender):
             return tf.reduce_sum(self._softmax(states, wanted)), mine, everyone
         return tf.reduce_sum(self._sampled(states, wanted, target, everyone)), mine, everyone
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             total, mine, everyone = self.batch_loss(batch, training=True)

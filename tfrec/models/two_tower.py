@@ -359,6 +359,7 @@ class TwoTower(Recommender, tfrs.Model):
         """The loss of a batch as TensorFlow Recommenders asks for it, float32 []."""
         return self.batch_loss(inputs, training)[0]
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             share, own_mean = self.batch_loss(batch, training=True)

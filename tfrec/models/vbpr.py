@@ -121,6 +121,7 @@ class VBPR(BPR):
         bias = tf.gather(self.own_bias, items) * met
         return own, tf.matmul(seen, self.projection), bias, tf.matmul(seen, self.visual_bias)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Users) -> dict[str, tf.Tensor]:
         """One step; the summed loss of the batch goes down, its mean is reported."""
         shown = tf.concat([batch[ITEM_ID][:, tf.newaxis], batch[NEGATIVES]], axis=1)
