@@ -71,6 +71,18 @@ def test_vectors_are_the_id_plus_the_features() -> None:
     np.testing.assert_allclose(items[-1], kinds[DATA.n_items], atol=1e-5)  # cold: no id
 
 
+def test_a_solved_gmf_begins_without_the_features_it_has_not_seen() -> None:
+    params = {"factors": 3, "mlp_factors": 2, "gmf_als": {"sweeps": 3}, "finetune": "none"}
+    model = build("neumf", DATA, {**params, "alpha": 1.0, "pretrain_epochs": 1})
+    model.compile_for(TRAIN)
+    model.fit(model.training_data(DATA, TRAIN), verbose=0)
+    model.refresh()
+    part = model.parts[0]
+    vectors = model.vectors.numpy()[:, : part.dim]
+    np.testing.assert_allclose(vectors[1:], part.items.numpy()[1:], atol=1e-6)
+    assert np.abs(part.items.numpy()).max() > 0.1
+
+
 def test_history_moves_an_unknown_user_from_where_the_features_put_them() -> None:
     model = fit_retrieval("gmf", SETTINGS["gmf"], TRAIN, DATA, evaluate_every=100).model
     stranger = told([DATA.n_users + 1], group=[1])

@@ -116,7 +116,8 @@ class NeuMF(NCF):
         gmf_learning_rate: of that pre-training; by default the training's.
         gmf_als: where given, the GMF is not descended but takes the vectors of ``ALS`` with these
             parameters (``dim`` is ``factors``), as log odds; see ``SolvedGMF``. Its epochs and the
-            three numbers before are then not read.
+            three numbers before are then not read; features begin to speak in it when the joined
+            parts are trained on.
         block_users: users a step of ``catalogue``.
         data, negatives, l2, history_length, fold_in_steps, attributes, id_dropout: see ``NCF``.
 
@@ -165,7 +166,7 @@ class NeuMF(NCF):
         sizes = (data.n_users, data.n_items)
         whole = gmf_pairs == "catalogue" and pretrain
         parts = [
-            GMFPart(*sizes, factors, plain=whole),
+            GMFPart(*sizes, factors, plain=whole, solved=gmf_als is not None),
             MLPPart(*sizes, mlp_factors or factors, _from_one(layers)),
         ]
         answer = (history_length, fold_in_steps, attributes, id_dropout)

@@ -35,6 +35,7 @@ class Part(tf.keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         self.dim = dim
+        self.feature_stddev = TABLE_STDDEV
 
         # One initializer each: an unseeded one that is used twice gives the same values twice.
         def table(side: str, rows: int) -> tf.Variable:
@@ -57,14 +58,15 @@ class Part(tf.keras.layers.Layer):
     def embedding(self, role: Role, data: RetrievalData) -> FeatureEmbedding:
         """The part's layer over the attributes of one side; one, whoever asks.
 
-        Its projections start as small as the tables, so that training begins with plain NCF.
+        Its projections start as small as the tables, so that training begins with plain NCF; those
+        of a part that is solved from the events alone at 0.
         """
         if role not in self._embeddings:
             self._embeddings[role] = FeatureEmbedding(
                 data.features.of(role, ids=False),
                 data.sizes,
                 self.dim,
-                projection_stddev=TABLE_STDDEV,
+                projection_stddev=self.feature_stddev,
                 name=f"{self.name}_{role}_features",
             )
         return self._embeddings[role]
@@ -77,11 +79,16 @@ class GMFPart(Part):
         n_users, n_items, factors: sizes.
         plain: whether it begins as a dot product of vectors of some size: ``h = 1`` and tables of
             ``PLAIN_STDDEV``. Few long steps on whole rows do not leave the paper's start.
+        solved: whether its tables come from a solver, which sees no features.
     """
 
-    def __init__(self, n_users: int, n_items: int, factors: int, plain: bool = False) -> None:
+    def __init__(
+        self, n_users: int, n_items: int, factors: int, plain: bool = False, solved: bool = False
+    ) -> None:
         stddev = PLAIN_STDDEV if plain else TABLE_STDDEV
         super().__init__("gmf", n_users, n_items, factors, factors, stddev)
+        if solved:
+            self.feature_stddev = 0.0
         if plain:
             self.head.assign(tf.ones_like(self.head))
         self.bytes_per_pair = 4
