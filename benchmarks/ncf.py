@@ -58,6 +58,8 @@ def adam(epochs: int, patience: int = 3) -> TrainConfig:
     return TrainConfig(epochs=epochs, batch_size=2048, learning_rate=2e-3, patience=patience)
 
 
+# Of NeuMFs whose halves were trained on other losses than the joint one.
+JOINED = {"mlp_factors": 16, "layers": 3, "l2": 1e-5, "finetune": "none"}
 SOLVED = {"sweeps": 12, "l2": 0.007, "unobserved_weight": 0.3}  # of ALS
 MODELS: dict[str, Preset] = {
     "popular": Preset(iterative=False),
@@ -96,10 +98,9 @@ MODELS: dict[str, Preset] = {
     ),
     "neumf, catalogue": Preset(
         {
+            # Trained on, it goes back to what draws teach; see docs/ncf.md.
+            **JOINED,
             "factors": 64,
-            "mlp_factors": 16,
-            "layers": 3,
-            "l2": 1e-5,
             "gmf_pairs": "catalogue",
             "gmf_l2": 0.005,
             "gmf_negatives": 8,
@@ -107,8 +108,6 @@ MODELS: dict[str, Preset] = {
             "block_users": 128,
             "pretrain_epochs": [160, 10],
             "alpha": 0.75,
-            # Trained on, it goes back to what draws teach; see docs/ncf.md.
-            "finetune": "none",
         },
         adam(1),
         model="neumf",
@@ -116,14 +115,11 @@ MODELS: dict[str, Preset] = {
     ),
     "neumf, als": Preset(
         {
+            **JOINED,
             "factors": 192,
-            "mlp_factors": 16,
-            "layers": 3,
-            "l2": 1e-5,
             "gmf_als": SOLVED,
             "pretrain_epochs": [1, 10],
             "alpha": 0.9,
-            "finetune": "none",
         },
         adam(1),
         model="neumf",

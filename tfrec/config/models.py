@@ -60,6 +60,9 @@ class Range(Frozen):
         return self
 
 
+OF_TRAINING = "train."  # begins a name of ``search.space`` that is no parameter of the model
+
+
 class SearchConfig(Frozen):
     """How ``tfrec tune`` looks for parameters.
 

@@ -191,6 +191,7 @@ class JointRanker(tf.keras.Model):
         self.loss_metric.update_state(losses)
         return {"loss": self.loss_metric.result()}
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The mean loss on held-out rows."""
         inputs, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)

@@ -74,6 +74,7 @@ class SolvedGMF:
                 f"{dict(params)}: {error}"
             ) from error
         self._part, self._negatives = part, negatives
+        self._pairs: tf.data.Dataset | None = None
         self.bias = tf.constant(0.0)
 
     def training_data(self, data: RetrievalData, train: TrainConfig) -> tf.data.Dataset:
@@ -86,25 +87,20 @@ class SolvedGMF:
 
     def fit(self, x: tf.data.Dataset, **kwargs: Any) -> None:
         """Solves and sets the part; Keras's arguments are not read."""
+        if self._pairs is None:
+            raise RuntimeError("call training_data(data, train) first; it brings pairs to scale by")
         self._als.fit(x)
-        for table, solved in (
-            (self._part.users, self._als.users),
-            (self._part.items, self._als.items),
-        ):
-            table.assign(tf.pad(solved, [[1, 0], [0, 0]]))
-        self._part.head.assign(tf.ones_like(self._part.head))
-        scores = [self._scores(batch).numpy() for batch in self._pairs]
-        observed, drawn = (
-            np.concatenate([s[:, some].ravel() for s in scores])
-            for some in (slice(1), slice(1, None))
-        )
-        scale, bias = log_odds_scale(observed, drawn)
+        unknown = [[1, 0], [0, 0]]  # row 0
+        self._part.users.assign(tf.pad(self._als.users, unknown))
+        self._part.items.assign(tf.pad(self._als.items, unknown))
+        scores = np.concatenate([self._scores(batch).numpy() for batch in self._pairs])
+        scale, bias = log_odds_scale(scores[:, 0], scores[:, 1:].ravel())
         self._part.head.assign(scale * tf.ones_like(self._part.head))
         self.bias = tf.constant(bias, tf.float32)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _scores(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Of the observed item and the drawn ones, float32 [pair, 1 + negatives]."""
+        """ALS's of the observed item and the drawn ones, float32 [pair, 1 + negatives]."""
         items = tf.concat([batch[ITEM_ID][:, tf.newaxis], batch[NEGATIVES]], axis=1)
         users = tf.gather(self._part.users, batch[USER_ID])
-        return self._part.logits(users, tf.gather(self._part.items, items))
+        return tf.einsum("bd,bnd->bn", users, tf.gather(self._part.items, items))

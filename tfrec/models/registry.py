@@ -205,6 +205,24 @@ def spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
+def check_kind(where: str, name: str, *kinds: ModelKind) -> None:
+    """Whether a model is of one of these kinds.
+
+    Args:
+        where: in the configuration it is named, for the message.
+        name: of the model.
+        kinds: that may stand there.
+
+    Raises:
+        KeyError: no such model.
+        ValueError: it is of another kind; the message names those that are not.
+    """
+    kind = spec(name).kind
+    if kind not in kinds:
+        there = sorted(other.name for other in MODELS.values() if other.kind in kinds)
+        raise ValueError(f"{where} {name!r} is a {kind} model; there are {there}")
+
+
 def model_class(name: str) -> type[Any]:
     """The class behind a name; imports its module."""
     module, _, attribute = spec(name).target.partition(":")

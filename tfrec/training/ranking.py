@@ -106,10 +106,7 @@ def build_ranker(ranking: RankingConfig, data: RetrievalData) -> Any:
         ValueError: the model's kind is not ``ranking``, or a cross names no feature.
         KeyError, TypeError: no such model or parameter.
     """
-    kind = registry.spec(ranking.model).kind
-    if kind != "ranking":
-        rankers = sorted(name for name, spec in registry.MODELS.items() if spec.kind == "ranking")
-        raise ValueError(f"ranking.model {ranking.model!r} is a {kind} model; rankers: {rankers}")
+    registry.check_kind("ranking.model", ranking.model, "ranking")
     many = registry.spec(ranking.model).many
     if ranking.objectives and not many:
         raise ValueError(

@@ -21,6 +21,7 @@ import tensorflow as tf
 import yaml
 
 from tfrec.config import Config, Range, RetrievalConfig, TrainConfig
+from tfrec.config.models import OF_TRAINING
 from tfrec.config.run import RATING_METRICS
 from tfrec.data.encoded import RetrievalData
 from tfrec.training.fit import FitResult, fit_retrieval
@@ -89,8 +90,8 @@ def _one(trial: optuna.Trial, name: str, of: Range) -> Any:
 
 def apply(retrieval: RetrievalConfig, values: Mapping[str, Any]) -> RetrievalConfig:
     """The section with values of the search put in; ``train.<name>`` goes to its training."""
-    params = {k: v for k, v in values.items() if not k.startswith("train.")}
-    train = {k.removeprefix("train."): v for k, v in values.items() if k.startswith("train.")}
+    params = {k: v for k, v in values.items() if not k.startswith(OF_TRAINING)}
+    train = {k.removeprefix(OF_TRAINING): v for k, v in values.items() if k.startswith(OF_TRAINING)}
     return retrieval.model_copy(
         update={
             "params": {**retrieval.params, **params},
@@ -236,7 +237,7 @@ def _value(trial: optuna.Trial, fitted: FitResult) -> float:
 def _configured(retrieval: RetrievalConfig, space: Mapping[str, Range]) -> dict[str, Any] | None:
     """The configured values of the tuned names, where all are given and inside their ranges."""
     given = {**retrieval.params}
-    given |= {f"train.{k}": v for k, v in retrieval.train.model_dump().items()}
+    given |= {OF_TRAINING + k: v for k, v in retrieval.train.model_dump().items()}
     if not set(space) <= set(given):
         return None
     for name, of in space.items():

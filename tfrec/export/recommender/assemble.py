@@ -110,7 +110,7 @@ def assemble(
     )
     return Recommendation(
         config,
-        [without_signatures(part) for part in (model.base, ranker)],
+        [model.base, without_signatures(ranker)],
         catalogue,
         sources,
         value,
