@@ -18,15 +18,22 @@ from absl import logging as absl_logging
 SQL_UTIL = "tfx_bsl.arrow.sql_util"
 _NEW_TFDV = (1, 17)
 
-# Harmless, and repeated at every component: ml-metadata 1.17 lacks a filter that TFX 1.21 offers,
-# and TFX falls back on reading more.
-_HARMLESS = ("Query.property_predicate is not supported",)
+# Said again and again, and nothing that a user of this project could mend.
+_HARMLESS = (
+    "Query.property_predicate is not supported",  # ml-metadata 1.17 lacks it: TFX reads more
+    "Tables initialized inside a tf.function",  # Transform's own graphs, one for each analyzer
+    "does not have payload_format custom property",  # what TFX assumes instead is so
+    "tf_record_iterator",  # deprecated in TensorFlow, used by TFMA
+)
 
 
 class _DropHarmless(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         return not any(text in message for text in _HARMLESS)
+
+
+_DROP_HARMLESS = _DropHarmless()
 
 
 def needs_stand_in() -> bool:
@@ -52,8 +59,9 @@ class RecordBatchSQLSliceQuery:
 
 
 def install() -> None:
-    """Registers the stand-in where it is needed and silences the harmless message."""
-    absl_logging.get_absl_logger().addFilter(_DropHarmless())
+    """Registers the stand-in where it is needed and silences the harmless messages."""
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("tensorflow")):
+        logger.addFilter(_DROP_HARMLESS)
     if needs_stand_in():
         module = types.ModuleType(SQL_UTIL, "Empty stand-in by pipelines.compat.")
         module.RecordBatchSQLSliceQuery = RecordBatchSQLSliceQuery  # type: ignore[attr-defined]

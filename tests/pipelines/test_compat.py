@@ -73,3 +73,18 @@ def test_only_the_harmless_message_is_dropped(caplog: pytest.LogCaptureFixture) 
         logger.warning("something that matters")
     assert "something that matters" in caplog.text
     assert "property_predicate" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["absl", "tensorflow"])
+def test_what_tfx_repeats_is_not_said_and_all_else_is(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger(name)
+    logger.addHandler(caplog.handler)
+    try:
+        logger.warning("Tables initialized inside a tf.function  will be re-initialized")
+        logger.warning("Examples artifact does not have payload_format custom property.")
+        logger.warning("the disk is full")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"the disk is full"}

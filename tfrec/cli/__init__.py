@@ -15,7 +15,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import typer
 from rich.table import Table
 
-from tfrec.cli.common import ConfigFile, IncludeSeen, ModelFolder, err, load, out, say, told
+from tfrec.cli.common import (
+    ConfigFile,
+    IncludeSeen,
+    ModelFolder,
+    err,
+    load,
+    out,
+    say,
+    start_tensorflow,
+    told,
+)
 from tfrec.cli.content import explain, index_app
 from tfrec.cli.explore import explore
 from tfrec.cli.ope import ope
@@ -46,6 +56,7 @@ app.add_typer(index_app, name="index")
 def config_check(file: Path) -> None:
     """Checks a configuration, its models and their parameters, and prints what it comes to."""
     with told():
+        start_tensorflow()
         from tfrec.training.checks import check_models
 
         config = load(file)
@@ -84,6 +95,7 @@ def train(
 ) -> None:
     """Trains and exports without TFX, in this process; for a first look and for notebooks."""
     with told():
+        start_tensorflow()
         from tfrec.export.train import train_models
 
         report = train_models(load(config), to, say=say)
@@ -97,6 +109,7 @@ def tune(
 ) -> None:
     """Searches the ranges of retrieval.search, on the validation split alone; resumable."""
     with told():
+        start_tensorflow()
         from tfrec.training.tune import tune as search
         from tfrec.training.workspace import open_workspace
 
@@ -122,6 +135,7 @@ def pipeline_run(
     with told():
         loaded = load(config)
         err.print("loading TFX (10 to 30 seconds)")
+        start_tensorflow()
         from pipelines import local
 
         report = local.run(loaded, span=span, cache=cache, say=say)
@@ -148,6 +162,7 @@ def pipeline_compile(
 ) -> None:
     """Writes the Kubeflow v2 / Vertex job of the same configuration."""
     with told():
+        start_tensorflow()
         from pipelines import kubeflow
 
         kubeflow.compile(load(config), to)
@@ -240,6 +255,7 @@ def recommend(
     What a user had is left out where gate.exclude_seen said so when the model was exported.
     """
     with told():
+        start_tensorflow()
         from tfrec.data.tables import read_tables
         from tfrec.export.batch import BatchRecommender, read_users
 
@@ -264,6 +280,7 @@ ReportOption = Annotated[Path | None, typer.Option("--report", help="HTML report
 
 def _measure(named: dict[str, Path], tables: Path, config: Path | None) -> tuple[Any, Any]:
     """Evaluations by name, and the data they were made on."""
+    start_tensorflow()
     from tfrec.config import SplitConfig
     from tfrec.data.splits import split_events
     from tfrec.data.tables import read_tables
@@ -344,6 +361,7 @@ def doctor(
 ) -> None:
     """Looks for the usual illnesses of data and lists; each finding names its cure."""
     with told():
+        start_tensorflow()
         from tfrec.export.checkup import checkup
 
         findings = checkup(load(config), model, work)
@@ -365,6 +383,7 @@ def demo(
     with told():
         loaded = load(config)
         err.print("loading TFX (10 to 30 seconds)")
+        start_tensorflow()
         from pipelines.demo import run_demo
 
         run_demo(loaded, say=say, show=_print_list, report=_print_report)

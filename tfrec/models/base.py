@@ -56,6 +56,8 @@ class Recommender(tf.keras.Model):
         super().__init__(**kwargs)
         self.n_users = data.n_users
         self.n_items = data.n_items
+        # Variables are made here, not by a first call: Keras's backup has nothing to wait for.
+        self.built = True
 
     # -- to implement -------------------------------------------------------------------------
 
