@@ -66,6 +66,17 @@ def test_finds_the_best_of_a_grid(tmp_path: Path) -> None:
     assert [float(r["value"]) for r in rows] == pytest.approx(values(result))
 
 
+def test_a_training_that_diverges_does_not_win(tmp_path: Path) -> None:
+    space = {"train.learning_rate": {"choices": [0.01, 1e30]}}
+    train = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    searched = config("gmf", {"factors": 2}, train, space=space, trials=6)
+    result = tune(searched, DATA, tmp_path)
+    assert result.best.train.learning_rate == 0.01
+    failed = [row for row in result.trials if row["train.learning_rate"] == 1e30]
+    assert failed
+    assert all("diverged" in row["error"] for row in failed)
+
+
 def test_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {"l2": {"low": 1.0, "high": 1000.0, "log": True}}
     first = tune(config(space=space, trials=3), DATA, tmp_path)

@@ -118,8 +118,8 @@ def evaluate(
         beyond: further figures of the lists, e.g. ``tfrec.evaluation.beyond.Beyond(data)``.
 
     Raises:
-        ValueError: nothing is held out, bad cut-offs, a bound too small for one user, or
-            ``beyond`` without lists.
+        ValueError: nothing is held out, bad cut-offs, a bound too small for one user,
+            ``beyond`` without lists, or scores that are NaN (``NoNumberError``).
     """
     ks = check_cutoffs(ks)
     if beyond is not None and not lists:

@@ -68,7 +68,7 @@ class _Report(tf.keras.callbacks.Callback):
         if time.monotonic() > self.ends:
             self.model.stop_training = True
         value = (logs or {}).get(f"val_{self.metric}")
-        if value is None:
+        if value is None or math.isnan(value):  # a training that diverged ends by itself
             return
         self.trial.report(value, epoch)
         if self.trial.should_prune():
