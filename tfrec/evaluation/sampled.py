@@ -90,7 +90,7 @@ def _candidate_scores(
         items[: stop - start] = candidates[start:stop]
         told = questions.inputs(data, np.arange(start, stop), length, size)
         out[start:stop] = step(told, items).numpy()[: stop - start]
-    refuse_no_number(np.isnan(out).any(axis=1), type(model).__name__)
+    refuse_no_number(np.asarray(np.isnan(out).any(axis=1)), type(model).__name__)
     return out
 
 
