@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
-from tfrec.models.base import Users
+from tfrec.models.base import Users, item_rows_of
 from tfrec.models.closed_form import ClosedForm, whole_history_length
 from tfrec.models.history_set import once
 from tfrec.schema import HISTORY
@@ -161,7 +161,7 @@ class ALS(ClosedForm):
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
             return tf.convert_to_tensor(self.items)
-        return tf.gather(self.items, tf.cast(items, tf.int64) - 1)
+        return item_rows_of(self.items, items)
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
         return tf.matmul(self.user_embedding(users), self.items, transpose_b=True)
