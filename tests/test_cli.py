@@ -115,6 +115,27 @@ def test_evaluate_and_compare(made: Path, tmp_path: Path) -> None:
     assert "ndcg@10" in printed
 
 
+def test_evaluate_by_metric_and_by_the_features_of_a_configuration(
+    made: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    words = ("--model", made / "one", "--data", made / "tables", "--config", made / "shop.yaml")
+    whole = run("evaluate", *words, "--report", page)
+    assert "diversity@10" in whole
+    html = page.read_text()
+    assert "By age" in html
+    assert "<td>a3</td>" in html  # values by their names
+    assert "Exposure by genres" in html
+    assert "<td>g2</td>" in html
+    printed = run("evaluate", *words, "--metric", "mrr@5", "--metric", "map@7", "--batch-size", 7)
+    assert "mrr@5" in printed
+    assert "map@7" in printed
+    assert "recall@10" not in printed
+    assert "write e.g. 'ndcg@10'" in run("evaluate", *words, "--metric", "mrr", code=2)
+    several = ("compare", made / "one", made / "two", "--data", made / "tables")
+    assert run(*several, "--metric", "hr@3").count("hr@3") == 2
+
+
 def test_doctor(made: Path, tmp_path: Path) -> None:
     words = ("doctor", "--config", made / "shop.yaml", "--work", tmp_path)
     # An untrained model gives everybody the same list: a critical finding, told by the status.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import random_data, retrieval_data
 from tests.evaluation.stub import Fixed
-from tfrec.evaluation import evaluate
+from tfrec.evaluation import bootstrap, evaluate
 from tfrec.evaluation.bootstrap import compare, confidence_interval, sign_flip_p
 
 
@@ -51,6 +51,15 @@ def test_p_at_both_ends() -> None:
     assert sign_flip_p(np.zeros(5)) == 1
     assert sign_flip_p(np.array([1.0, -1.0])) == 1
     assert sign_flip_p(np.ones(60), 999) == pytest.approx(1 / 1000)
+
+
+def test_blocks_bound_memory_and_change_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(0.01, 1, 501)
+    whole = confidence_interval(values, resamples=100), sign_flip_p(values, 100)
+    monkeypatch.setattr(bootstrap, "DRAWN", 4200)
+    assert bootstrap._block(501) == 8
+    assert (confidence_interval(values, resamples=100), sign_flip_p(values, 100)) == whole
+    assert bootstrap._block(10_000) == 4
 
 
 def test_compare_is_paired() -> None:

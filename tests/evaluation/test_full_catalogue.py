@@ -13,9 +13,9 @@ from tests.builders import random_data, retrieval_data, without_split
 from tests.evaluation.oracle import ranking, user_metrics
 from tests.evaluation.stub import Fixed
 from tfrec.data.encoded import RetrievalData
-from tfrec.evaluation import evaluate, evaluate_lists, evaluate_models, held_out
+from tfrec.evaluation import evaluate, evaluate_lists, evaluate_models, held_out, protocol
 from tfrec.evaluation.protocol import block_size
-from tfrec.evaluation.ranker import Ranker
+from tfrec.evaluation.ranker import NoNumberError, Ranker
 
 
 def expected(
@@ -90,6 +90,20 @@ def test_ranks_are_places_in_the_lists() -> None:
     for user, item, rank in zip(questions.user, questions.item, ranker.ranks(), strict=True):
         row = questions.users.tolist().index(user)
         assert lists[row, rank - 1] == item
+
+
+@pytest.mark.parametrize("lists", [True, False])
+@pytest.mark.parametrize("where", [np.s_[:], np.s_[7, 3]])
+def test_scores_that_are_no_numbers_are_refused(lists: bool, where: Any) -> None:
+    """Nothing is above NaN: counted as ranks, a model that diverged would be perfect."""
+    data = random_data(12, 9, 5.0)
+    table = Fixed.random(data).table.numpy()
+    table[where] = np.nan
+    with pytest.raises(NoNumberError, match=r"Fixed gives finite scores; .* of \d+ users hold NaN"):
+        evaluate(Fixed(table), data, ks=(3,), lists=lists, block=4)
+    table = Fixed.random(data).table.numpy()
+    table[0], table[:, 2] = np.nan, -np.inf  # the padding user is nobody; -inf is an order
+    assert evaluate(Fixed(table), data, ks=(3,), lists=lists, block=5)["recall@3"] < 1
 
 
 def test_no_lists_no_beyond() -> None:
@@ -217,6 +231,18 @@ def test_memory_bound_sets_the_block() -> None:
     np.testing.assert_array_equal(
         ranker.lists(), Ranker(Fixed.random(data), data, held_out(data), 5).lists()
     )
+
+
+def test_tables_of_users_by_items_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million items 2,048 users would take two gigabytes, whatever ``max_memory_mb`` says."""
+    assert protocol.table_rows(1_000_000, 2048) == 67
+    assert protocol.table_rows(10**9, 2048) == 1
+    data = random_data(40, 15)
+    whole = evaluate(Fixed.random(data), data, ks=(3,))
+    monkeypatch.setattr(protocol, "TABLE_BYTES", 3 * 16)
+    small = evaluate(Fixed.random(data), data, ks=(3,))
+    assert small.metrics == whole.metrics
+    np.testing.assert_array_equal(small.candidates, whole.candidates)
 
 
 def test_progress_is_shown_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,3 +119,12 @@ def test_who_buys_again_is_asked_with_negatives_of_their_own() -> None:
     assert negatives.shape == (3, 3)
     found = evaluate_sampled(Fixed.random(data), data, negatives, ks=(1,), progress=False)
     assert found.users.tolist() == [1, 2, 3]
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    data = checkerboard(10)
+    model = Fixed(np.full((11, 10), np.nan))
+    with pytest.raises(ValueError, match="those of 10 of 10 users hold NaN"):
+        evaluate_auc(model, data)
+    with pytest.raises(ValueError, match="those of 10 of 10 users hold NaN"):
+        evaluate_sampled(model, data, sample_negatives(data, count=3))

@@ -118,6 +118,26 @@ def test_batches_shrink_where_histories_are_long(made, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(recommender.lists(everyone, 5), whole)
 
 
+def test_histories_are_told_whole(made) -> None:  # type: ignore[no-untyped-def]
+    """EASE and ALS read all of them, and are validated and compared with baselines so."""
+    folder, count = made[2], 1300
+    known = {"user_id": ["u0"] * count, "timestamp": list(range(count))}
+    log = pa.table({**known, "item_id": [f"i{t % 20}" for t in range(count)]})
+    recommender = BatchRecommender(folder / "model", log)
+    call, told = recommender._call, []
+
+    class Spy:
+        structured_input_signature = call.structured_input_signature
+
+        def __call__(self, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+            told.append(given["history"].shape)
+            return call(**given)
+
+    recommender._call = Spy()
+    recommender.lists(["u0", "u1"], 3)
+    assert told == [(2, count)]
+
+
 def test_exported_model_measures_as_the_keras_model(made) -> None:  # type: ignore[no-untyped-def]
     model, data, folder, splits, users = made
     tables = Tables(pa.concat_tables(splits.values()), users, small_tables()[2])

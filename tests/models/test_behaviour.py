@@ -160,6 +160,18 @@ def test_vectors_of_neighbours_share_the_parity(name: str, model: Any) -> None:
         assert same.mean() > 0.9
 
 
+def test_unknown_items_have_a_vector_too(name: str) -> None:
+    """Padding, and the index behind the vocabulary: one of them in a request must not end it."""
+    model = registry.build(name, board(), setting(name)[0])
+    if not has(model, "item_embedding"):
+        return
+    model.refresh()
+    asked = tf.constant([0, 21, 5], tf.int64)
+    vectors = model.item_embedding(asked).numpy()
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(vectors[2], model.item_embedding()[4], atol=1e-6)
+
+
 def test_fold_in_knows_the_group_of_a_history(model: Any) -> None:
     if not has(model, "fold_in"):
         with pytest.raises(TypeError, match="cannot fold in"):

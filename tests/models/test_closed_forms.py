@@ -63,6 +63,14 @@ def test_ease_solves_its_problem() -> None:
     np.testing.assert_allclose(scores, known_matrix(DATA) @ weights, atol=1e-5)
 
 
+def test_ease_says_where_the_ridge_is_lost_in_rounding() -> None:
+    """Items 1 and 2 go together: without a ridge weights of 1e14 came out."""
+    data = retrieval_data([(u, i) for u in (1, 2, 3) for i in (1, 2)] + [(3, 3), (4, 3)])
+    with pytest.raises(ValueError, match="not invertible with l2 = 1e-17; raise l2"):
+        fit("ease", data, l2=1e-17)
+    assert np.abs(fit("ease", data, l2=1e-6).item_item).max() < 2
+
+
 def test_item_knn_equals_loops() -> None:
     model = fit("item_knn", neighbours=3, shrinkage=2.0)
     x = DATA.train.matrix().toarray()

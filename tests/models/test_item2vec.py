@@ -21,9 +21,10 @@ from tfrec.data.skip_gram import (
     negative_cumulative,
     skip_gram_dataset,
 )
+from tfrec.models.dot_product import dot_product
 from tfrec.models.nearest import nearest_items
 from tfrec.models.registry import build
-from tfrec.schema import HISTORY, Feature, FeatureTable
+from tfrec.schema import HISTORY, USER_ID, Feature, FeatureTable
 from tfrec.training.fit import fit_retrieval
 from tfrec.training.strategy import make_strategy
 
@@ -202,3 +203,15 @@ def test_bad_parameters_say_what_to_mend() -> None:
         build("item2vec", DATA, {"match": "cosine"})
     with pytest.raises(ValueError, match="dim, window, negatives and history_length are from 1"):
         build("item2vec", DATA, {"window": 0})
+
+
+@pytest.mark.parametrize("exponent", [-0.5, 0.0, 0.75])
+def test_without_a_history_the_frequent_come_first(exponent: float) -> None:
+    """By the negatives' probability alone a negative exponent would put the rarest first."""
+    pairs = [(u, i) for i, count in enumerate((2, 9, 0, 5), 1) for u in range(1, count + 1)]
+    data = retrieval_data(pairs, n_items=4)
+    model = build("item2vec", data, {"dim": 2, "exponent": exponent})
+    model.refresh()
+    told = {USER_ID: tf.constant([1], tf.int64), HISTORY: tf.zeros([1, 3], tf.int64)}
+    assert model.recommend(told, 4)[0].numpy().tolist() == [[2, 4, 1, 3]]
+    assert dot_product(model).items().shape == (4, 4)  # type: ignore[union-attr]

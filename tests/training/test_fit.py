@@ -54,6 +54,33 @@ def test_patience_ends_training() -> None:
     assert result.best_epoch == 1
 
 
+class Spoil(tf.keras.callbacks.Callback):
+    """Stands for a step that diverges: from this epoch on nothing is a number."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch + 1 == self.epoch:
+            self.model.items.assign(np.nan * self.model.items)
+
+
+def test_the_best_epoch_before_a_divergence_is_kept() -> None:
+    result = fit_retrieval("mf_logistic", PARAMS, TRAIN, random_data(30, 15), callbacks=[Spoil(3)])
+    assert result.best_epoch in (1, 2)
+    assert [epoch for epoch, _ in result.validated] == [1, 2, 3]  # training ends there
+    assert np.isnan(result.validated[-1][1])
+    assert np.isfinite(result.model.items).all()
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_training_that_diverged_is_refused(validation: bool) -> None:
+    data = random_data(30, 15) if validation else without_split(random_data(30, 15), "validation")
+    with pytest.raises(ValueError, match=r"'mf_logistic' diverged.*lower train.learning_rate"):
+        fit_retrieval("mf_logistic", PARAMS, TRAIN, data, callbacks=[Spoil(1)])
+
+
 def test_rare_validation_still_measures_the_last_epoch() -> None:
     train = TRAIN.model_copy(update={"epochs": 5})
     result = fit_retrieval("mf_logistic", PARAMS, train, random_data(30, 15), evaluate_every=2)

@@ -20,6 +20,7 @@ from tfrec.training.fit import fit_retrieval
 from tfrec.training.tune import TuneResult, _Report, apply, tune
 
 DATA = random_data(n_users=40, n_items=20)
+RANGE = {"low": 2, "high": 30}
 CHOICES = [1.0, 10.0, 100.0, 1000.0]
 
 
@@ -64,6 +65,36 @@ def test_finds_the_best_of_a_grid(tmp_path: Path) -> None:
     with (tmp_path / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(r["value"]) for r in rows] == pytest.approx(values(result))
+
+
+def test_a_training_that_diverges_does_not_win(tmp_path: Path) -> None:
+    space = {"train.learning_rate": {"choices": [0.01, 1e30]}}
+    train = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    searched = config("gmf", {"factors": 2}, train, space=space, trials=6)
+    result = tune(searched, DATA, tmp_path)
+    assert result.best.train.learning_rate == 0.01
+    failed = [row for row in result.trials if row["train.learning_rate"] == 1e30]
+    assert failed
+    assert all("diverged" in row["error"] for row in failed)
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        (None, False),
+        ([5, 5], False),
+        (True, False),
+        (7.5, False),
+        (7, True),
+        (7.0, True),
+        (99, False),
+    ],
+)
+def test_a_configured_value_of_any_type_is_first_or_passed_over(value: Any, held: bool) -> None:
+    searched = config("ease", {"history_length": value}, space={"history_length": RANGE})
+    retrieval = searched.retrieval
+    found = tuning._configured(retrieval, retrieval.search.space)
+    assert found == ({"history_length": value} if held else None)
 
 
 def test_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,15 @@ def test_neumf_is_not_pre_trained_again(days, tmp_path: Path) -> None:  # type: 
     assert model._stages() == []
 
 
+def test_neumf_without_training_on_is_not_warm_started(days, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """All that a warm start trains is the joint model: without that, new rows stay random."""
+    day = days[0]
+    params = {"factors": 2, "layers": 2, "pretrain_epochs": 1, "finetune": "none"}
+    saved("neumf", day, tmp_path, params)
+    with pytest.raises(ValueError, match="set finetune: sgd or adam"):
+        warm_start(build("neumf", day[0], params), day[0], Base(tmp_path, day[1].vocabulary))
+
+
 def test_a_new_feature_starts_at_random_and_the_rest_is_kept(days, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, encoder = days[0]
     saved("gmf", days[0], tmp_path, {**MODELS["gmf"], "attributes": False})

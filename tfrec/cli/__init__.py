@@ -272,29 +272,59 @@ SplitOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="Its section 'split' and gate.exclude_seen; else each user's last event tests.",
+        help="Its split, gate.exclude_seen and features; else each user's last event tests.",
     ),
 ]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="HTML report to write.")]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="Column of the table, as mrr@5; repeat it. Recall and NDCG at 10, 20 and 100, and "
+        "figures beyond accuracy, where none is named.",
+    ),
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Most users asked at once: bounds memory.")
+]
 
 
-def _measure(named: dict[str, Path], tables: Path, config: Path | None) -> tuple[Any, Any]:
+def _measure(
+    named: dict[str, Path],
+    tables: Path,
+    config: Path | None,
+    metrics: list[str] | None,
+    batch_size: int,
+) -> tuple[Any, Any]:
     """Evaluations by name, and the data they were made on."""
     start_tensorflow()
     from tfrec.config import SplitConfig
     from tfrec.data.splits import split_events
     from tfrec.data.tables import read_tables
-    from tfrec.export.measure import data_of_ids, evaluate_saved
+    from tfrec.evaluation.metrics import parse_metric
+    from tfrec.export.measure import described, evaluate_saved
+    from tfrec.schema import FeatureTable
 
+    ks = {10, 20, 100} | {parse_metric(metric)[1] for metric in metrics or ()}
     canonical = read_tables(tables)
     loaded = load(config) if config else None
     splits = split_events(canonical.interactions, loaded.split if loaded else SplitConfig())
-    data = data_of_ids(canonical, splits)
+    features = loaded.feature_table if loaded else FeatureTable()
+    on = described(canonical, splits, features)
     seen = loaded.gate.exclude_seen if loaded else True
     return {
-        name: evaluate_saved(folder, canonical, splits, data=data, exclude_seen=seen, name=name)
+        name: evaluate_saved(
+            folder,
+            canonical,
+            splits,
+            sorted(ks),
+            data=on.data,
+            batch_size=batch_size,
+            exclude_seen=seen,
+            name=name,
+        )
         for name, folder in named.items()
-    }, data
+    }, on
 
 
 @app.command()
@@ -303,10 +333,13 @@ def evaluate(
     tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
     config: SplitOption = None,
     report: ReportOption = None,
+    metric: MetricOption = None,
+    batch_size: BatchOption = 1024,
 ) -> None:
     """Measures an exported model on the test split: the whole catalogue is ranked."""
     with told():
-        _report(*_measure({model.name: model}, tables, config), report)
+        measured = _measure({model.name: model}, tables, config, metric, batch_size)
+        _report(*measured, report, metric)
 
 
 @app.command()
@@ -315,31 +348,43 @@ def compare(
     tables: Annotated[Path, typer.Option("--data", help="Canonical tables.")],
     config: SplitOption = None,
     report: ReportOption = None,
+    metric: MetricOption = None,
+    batch_size: BatchOption = 1024,
 ) -> None:
-    """Compares exported models on the same users, with paired intervals in the report."""
+    """Compares exported models on the same users, with paired intervals."""
     with told():
         short = len({f.name for f in folders}) == len(folders)
         named = {f.name if short else str(f): f for f in folders}
-        evaluations, data = _measure(named, tables, config)
-        _report(evaluations, data, report)
-        _print_comparisons(evaluations)
+        evaluations, on = _measure(named, tables, config, metric, batch_size)
+        _report(evaluations, on, report, metric)
+        _print_comparisons(evaluations, metric or ["recall@10", "ndcg@10"])
 
 
-def _report(evaluations: Any, data: Any, report: Path | None) -> None:
+def _report(evaluations: Any, on: Any, report: Path | None, metrics: list[str] | None) -> None:
     from tfrec.evaluation.report import print_table, write_html
 
-    print_table(evaluations)
+    print_table(evaluations, metrics)
     if report is not None:
-        out.print(f"wrote {write_html(evaluations, report, data=data)}", soft_wrap=True)
+        page = write_html(
+            evaluations,
+            report,
+            data=on.data,
+            metrics=metrics,
+            features=on.groups("user"),
+            user_words=on.words,
+            item_features=on.groups("item"),
+            item_words=on.words,
+        )
+        out.print(f"wrote {page}", soft_wrap=True)
 
 
-def _print_comparisons(evaluations: Any) -> None:
+def _print_comparisons(evaluations: Any, metrics: list[str]) -> None:
     from tfrec.evaluation.bootstrap import compare as compare_pair
 
     base, *others = evaluations
     table = Table("model", "against", "metric", "difference", "95% interval", "p")
     for name in others:
-        for metric in ("recall@10", "ndcg@10"):
+        for metric in metrics:
             found = compare_pair(evaluations[base], evaluations[name], metric)
             low, high = found.difference.low, found.difference.high
             table.add_row(

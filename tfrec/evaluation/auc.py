@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.progress import track
 from tfrec.evaluation.protocol import Split, block_size, blocks, events_of, held_out
-from tfrec.evaluation.ranker import Traced
+from tfrec.evaluation.ranker import Traced, refuse_no_number, without_number
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def evaluate_auc(
         block, max_memory_mb, progress: see ``evaluate``.
 
     Raises:
-        ValueError: no held-out item is left to ask about.
+        ValueError: no held-out item is left to ask about, or scores that are NaN.
     """
     questions = held_out(data, split, exclude_seen=True)
     asked, held = questions.user, questions.item
@@ -84,6 +84,7 @@ def evaluate_auc(
         told: Mapping[str, tf.Tensor], had: tf.Tensor, held: tf.Tensor, longest: tf.Tensor
     ) -> tf.Tensor:
         scores = model.score_catalogue(told)
+        bad = without_number(scores)
         # NaN is neither below nor equal to anything: the items a user had drop out of all counts.
         nothing = tf.fill([tf.shape(had)[0]], float("nan"))
         others = tf.tensor_scatter_nd_update(scores, had, nothing)
@@ -102,7 +103,8 @@ def evaluate_auc(
             (0, tf.zeros([size])),
         )
         asked = tf.reduce_sum(tf.cast(held > 0, tf.float32), axis=1)
-        return tf.where(negatives > 0, tf.math.divide_no_nan(total, negatives), 0.5 * asked)
+        won_share = tf.math.divide_no_nan(total, negatives)
+        return tf.where(bad, float("nan"), tf.where(negatives > 0, won_share, 0.5 * asked))
 
     step = Traced(
         area,
@@ -133,5 +135,6 @@ def evaluate_auc(
         told = questions.inputs(data, rows, length, size)
         longest = np.int32(counts[chosen].max())
         found = step(told, had.astype(np.int32), positives, longest).numpy()[: len(chosen)]
+        refuse_no_number(np.isnan(found), type(model).__name__)
         values[chosen] = found / counts[chosen]
     return AUC(users.astype(np.int32), values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfrec.evaluation.result import Evaluation
 
-BLOCK = 64  # resamples drawn at a time: bounds memory, not the result
+DRAWN = 4 << 20  # users drawn at a time: bounds memory, not the result
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ def _check(values: np.ndarray, confidence: float, resamples: int) -> np.ndarray:
     return values
 
 
+def _block(users: int) -> int:
+    """Resamples drawn at a time: fours, as a generator throws the rest of a word of signs away."""
+    return max(4, min(64, DRAWN // users) // 4 * 4)
+
+
 def confidence_interval(
     values: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -75,8 +80,9 @@ def confidence_interval(
     random = np.random.default_rng(seed)
     n = len(values)
     means = np.empty(resamples)
-    for start in range(0, resamples, BLOCK):
-        stop = min(start + BLOCK, resamples)
+    block = _block(n)
+    for start in range(0, resamples, block):
+        stop = min(start + block, resamples)
         means[start:stop] = values[random.integers(0, n, (stop - start, n))].mean(axis=1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(values.mean()), float(low), float(high), confidence)
@@ -101,8 +107,9 @@ def sign_flip_p(differences: np.ndarray, permutations: int = 2000, seed: int = 0
     # A hair below: the observed sum itself must count as reached whatever the rounding.
     observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
     reached = 0
-    for start in range(0, permutations, BLOCK):
-        count = min(BLOCK, permutations - start)
+    block = _block(len(differences))
+    for start in range(0, permutations, block):
+        count = min(block, permutations - start)
         signs = random.integers(0, 2, (count, len(differences)), dtype=np.int8)
         sums = (2.0 * signs - 1.0) @ differences
         reached += int((np.abs(sums) >= observed).sum())

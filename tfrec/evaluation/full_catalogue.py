@@ -15,15 +15,15 @@ import numpy as np
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.metrics import check_cutoffs, list_metrics
-from tfrec.evaluation.protocol import HeldOut, Split, blocks, held_out
+from tfrec.evaluation.protocol import HeldOut, Split, blocks, held_out, table_rows
 from tfrec.evaluation.ranker import Ranker
 from tfrec.evaluation.result import Evaluation
 
 
-def _hits(questions: HeldOut, lists: np.ndarray, n_items: int, block: int) -> np.ndarray:
+def _hits(questions: HeldOut, lists: np.ndarray, n_items: int) -> np.ndarray:
     """Bool [n, k]: which recommended items are held out."""
     hits = np.zeros(lists.shape, bool)
-    block = max(1, min(block, len(lists)))
+    block = table_rows(n_items, min(1024, max(len(lists), 1)))
     relevant = np.zeros((block, n_items + 1), bool)
     for start, stop in blocks(len(lists), block):
         at = questions.pairs(start, stop)
@@ -118,8 +118,8 @@ def evaluate(
         beyond: further figures of the lists, e.g. ``tfrec.evaluation.beyond.Beyond(data)``.
 
     Raises:
-        ValueError: nothing is held out, bad cut-offs, a bound too small for one user, or
-            ``beyond`` without lists.
+        ValueError: nothing is held out, bad cut-offs, a bound too small for one user,
+            ``beyond`` without lists, or scores that are NaN (``NoNumberError``).
     """
     ks = check_cutoffs(ks)
     if beyond is not None and not lists:
@@ -132,7 +132,7 @@ def evaluate(
     questions, label = ranker.questions, f"evaluating {name}"
     if lists:
         found = ranker.lists(progress, label)[:, : ks[-1]]
-        hits = _hits(questions, found, data.n_items, block=1024)
+        hits = _hits(questions, found, data.n_items)
     else:
         found = np.zeros((len(questions.users), 0), np.int32)
         hits = _hits_of_ranks(questions, ranker.ranks(progress, label), ks[-1])
@@ -202,7 +202,7 @@ def evaluate_lists(
                 f"{int(seen.sum())} recommended items were seen by their user before the split; "
                 f"exclude them when making the lists, or pass exclude_seen=False"
             )
-    hits = _hits(questions, mine, data.n_items, block=1024)
+    hits = _hits(questions, mine, data.n_items)
     result = _evaluation(name, questions, hits, mine, ks, data.n_items)
     return _finish(result, beyond, started)
 

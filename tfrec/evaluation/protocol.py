@@ -11,6 +11,7 @@ import numpy as np
 from tfrec.data.encoded import Interactions, RetrievalData
 
 Split = Literal["validation", "test"]
+TABLE_BYTES = 64 << 20  # of a bool table of users by items
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def events_of(events: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.n
     return rows, events.item[at]
 
 
-def _seen(
-    known: Interactions, user: np.ndarray, item: np.ndarray, block: int = 2048
-) -> tuple[np.ndarray, np.ndarray]:
+def table_rows(n_items: int, most: int) -> int:
+    """Users of a bool table [users, n_items + 1] that keeps to ``TABLE_BYTES``, at least one."""
+    return max(1, min(most, TABLE_BYTES // (n_items + 1)))
+
+
+def _seen(known: Interactions, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether each pair (sorted by user) is in ``known``, and distinct known items of each user.
 
     Goes by blocks of a bool table, several times faster than sorting all events.
@@ -109,7 +113,8 @@ def _seen(
     users = np.unique(user)
     had = np.zeros(len(user), bool)
     distinct = np.zeros(known.n_users + 1, np.int64)
-    table = np.zeros((min(block, max(len(users), 1)), known.n_items + 1), bool)
+    block = table_rows(known.n_items, min(2048, max(len(users), 1)))
+    table = np.zeros((block, known.n_items + 1), bool)
     for start, stop in blocks(len(users), len(table)):
         mine = users[start:stop]
         rows, items = events_of(known, mine)

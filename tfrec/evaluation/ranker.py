@@ -15,6 +15,28 @@ from tfrec.evaluation.protocol import HeldOut, block_size, blocks
 NEVER = float("-inf")
 
 
+class NoNumberError(ValueError):
+    """A model gave scores that are no numbers: NaN stands in no order, so no list is right."""
+
+
+def without_number(scores: tf.Tensor) -> tf.Tensor:
+    """Which rows of scores [batch, n] hold NaN, bool [batch]; one pass, a sum, tells."""
+    return tf.math.is_nan(tf.reduce_sum(scores, axis=1))
+
+
+def refuse_no_number(bad: np.ndarray, name: str) -> None:
+    """Raises where a user's scores are no numbers; ``bad`` bool [user].
+
+    Raises:
+        NoNumberError: some are True.
+    """
+    if bad.any():
+        raise NoNumberError(
+            f"{name} gives finite scores; those of {int(bad.sum())} of {len(bad)} users hold NaN: "
+            f"its training has diverged; lower its learning rate"
+        )
+
+
 class Traced:
     """A function traced at its first call, for one signature.
 
@@ -27,11 +49,11 @@ class Traced:
         signature: one ``TensorSpec`` (or a dict of them) an argument.
     """
 
-    def __init__(self, function: Callable[..., tf.Tensor], signature: Sequence[Any]) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Sequence[Any]) -> None:
         self._function = tf.function(function, input_signature=signature, autograph=False)
-        self._concrete: Callable[..., tf.Tensor] | None = None
+        self._concrete: Callable[..., Any] | None = None
 
-    def __call__(self, *arguments: Any) -> tf.Tensor:
+    def __call__(self, *arguments: Any) -> Any:
         if self._concrete is None:
             self._concrete = self._function.get_concrete_function()
         return self._concrete(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
@@ -84,22 +106,26 @@ class Ranker:
 
     # -- graphs -------------------------------------------------------------------------------
 
-    def _scores(self, users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
-        """Scores [block, n_items], -inf at what was seen."""
+    def _scores(
+        self, users: Mapping[str, tf.Tensor], seen: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores [block, n_items], -inf at what was seen; bool [block], whose are no numbers."""
         scores = self.model.score_catalogue(users)
+        bad = without_number(scores)
         if not self.questions.exclude_seen:
-            return scores
+            return scores, bad
         never = tf.fill([tf.shape(seen)[0]], NEVER)
-        return tf.tensor_scatter_nd_update(scores, seen, never)
+        return tf.tensor_scatter_nd_update(scores, seen, never), bad
 
-    def _trace_best(self, users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tf.Tensor:
-        best = tf.math.top_k(self._scores(users, seen), k=self.width, sorted=True)
-        return tf.where(best.values == NEVER, 0, best.indices + 1)
+    def _trace_best(self, users: Mapping[str, tf.Tensor], seen: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        scores, bad = self._scores(users, seen)
+        best = tf.math.top_k(scores, k=self.width, sorted=True)
+        return tf.where(best.values == NEVER, 0, best.indices + 1), bad
 
     def _trace_places(
         self, users: Mapping[str, tf.Tensor], seen: tf.Tensor, held: tf.Tensor, longest: tf.Tensor
-    ) -> tf.Tensor:
-        scores = self._scores(users, seen)
+    ) -> tuple[tf.Tensor, ...]:
+        scores, bad = self._scores(users, seen)
         columns = tf.range(1, int(self.data.n_items) + 1, dtype=tf.int32)
 
         def count(mask: tf.Tensor) -> tf.Tensor:
@@ -122,7 +148,7 @@ class Ranker:
             lambda at, out: (at + 1, out.write(at, place(at))),
             (0, places),
         )
-        return tf.transpose(places.stack())
+        return tf.transpose(places.stack()), bad
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -152,10 +178,15 @@ class Ranker:
         Returns:
             int32 [n, k] item indices, equal scores by lower index, 0 where fewer than k are
             allowed.
+
+        Raises:
+            NoNumberError: scores that are NaN.
         """
         out = np.zeros((len(self.questions.users), self.k), np.int32)
         for start, stop, inputs, seen in self._blocks(progress, label):
-            out[start:stop, : self.width] = self._best(inputs, seen).numpy()[: stop - start]
+            best, bad = (part.numpy()[: stop - start] for part in self._best(inputs, seen))
+            refuse_no_number(bad, type(self.model).__name__)
+            out[start:stop, : self.width] = best
         return out
 
     def ranks(self, progress: bool | None = None, label: str = "evaluating") -> np.ndarray:
@@ -169,6 +200,9 @@ class Ranker:
 
         Returns:
             int32 [pair], from 1, in the order of ``questions.item``; equal scores by lower index.
+
+        Raises:
+            NoNumberError: scores that are NaN, above which nothing stands.
         """
         counts, indptr = self.questions.relevant, self.questions.indptr
         out = np.zeros(len(self.questions.item), np.int32)
@@ -178,6 +212,7 @@ class Ranker:
             held = np.zeros((self.block, self._positives), np.int32)
             held[rows, at] = items
             longest = np.int32(counts[start:stop].max())
-            places = self._places(inputs, seen, held, longest).numpy()
+            places, bad = (part.numpy() for part in self._places(inputs, seen, held, longest))
+            refuse_no_number(bad[: stop - start], type(self.model).__name__)
             out[indptr[start] : indptr[stop]] = places[rows, at]
         return out

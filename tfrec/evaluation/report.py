@@ -157,6 +157,7 @@ def write_html(
     title: str = "Evaluation",
     metrics: Sequence[str] | None = None,
     features: Sequence[str] = (),
+    user_words: Mapping[str, Sequence[str]] | None = None,
     item_features: Sequence[str] = (),
     item_words: Mapping[str, Sequence[str]] | None = None,
     confidence: float = 0.95,
@@ -171,6 +172,7 @@ def write_html(
         title: of the page.
         metrics: columns, see ``print_table``.
         features: user features to slice by.
+        user_words: user feature -> words of its indices, index 0 first, to name the slices.
         item_features: item features by which exposure is shown, besides popularity.
         item_words: item feature -> words of its indices, index 0 first, to name the groups.
         confidence: of the intervals.
@@ -195,7 +197,9 @@ def write_html(
     groups: list[dict[str, Any]] = []
     exposure: list[dict[str, Any]] = []
     if data is not None:
-        slices = {name: all_slices(e, data, features) for name, e in evaluations.items()}
+        slices = {
+            name: all_slices(e, data, features, user_words) for name, e in evaluations.items()
+        }
         groups = _slice_groups(slices, k)
         caption = f"Recall@{k} by activity, least active users first"
         pictures.append((plots.slice_bars(slices, "activity", f"recall@{k}"), caption))

@@ -17,7 +17,7 @@ from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.metrics import check_cutoffs, list_metrics
 from tfrec.evaluation.progress import track
 from tfrec.evaluation.protocol import HeldOut, Split, block_size, blocks, events_of, held_out
-from tfrec.evaluation.ranker import Traced
+from tfrec.evaluation.ranker import Traced, refuse_no_number
 from tfrec.evaluation.result import Evaluation
 
 Ties = Literal["against", "for"]
@@ -90,6 +90,7 @@ def _candidate_scores(
         items[: stop - start] = candidates[start:stop]
         told = questions.inputs(data, np.arange(start, stop), length, size)
         out[start:stop] = step(told, items).numpy()[: stop - start]
+    refuse_no_number(np.asarray(np.isnan(out).any(axis=1)), type(model).__name__)
     return out
 
 
@@ -121,7 +122,8 @@ def evaluate_sampled(
         ties: ``against`` or ``for`` the model.
 
     Raises:
-        ValueError: several held-out items a user, or negatives of the wrong shape or range.
+        ValueError: several held-out items a user, negatives of the wrong shape or range, or
+            scores that are NaN.
     """
     ks = check_cutoffs(ks)
     started = time.perf_counter()

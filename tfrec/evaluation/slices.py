@@ -143,11 +143,14 @@ def by_popularity(evaluation: Evaluation, data: RetrievalData) -> list[Slice]:
 
 
 def all_slices(
-    evaluation: Evaluation, data: RetrievalData, features: Sequence[str] = ()
+    evaluation: Evaluation,
+    data: RetrievalData,
+    features: Sequence[str] = (),
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Slice]:
-    """The usual slices, and those of the named user features."""
+    """The usual slices, and those of the named user features, whose values ``words`` name."""
     out = [*by_activity(evaluation, data), *by_new_users(evaluation, data)]
     out += [*by_cold_items(evaluation, data), *by_popularity(evaluation, data)]
     for feature in features:
-        out += by_user_feature(evaluation, data, feature)
+        out += by_user_feature(evaluation, data, feature, (words or {}).get(feature))
     return out

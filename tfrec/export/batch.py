@@ -17,8 +17,6 @@ from tfrec.export.log import Log
 from tfrec.export.raw import EXCLUDE, PREDICT, RATING, SCORE, TITLE, K, excludes_seen
 from tfrec.schema import ITEM_ID, USER_ID
 
-HISTORY_GIVEN = 1000  # most recent items handed to the model; it reads the last it was built for
-
 
 class ModelFolderError(ValueError):
     """The folder holds no retrieval SavedModel of ours; the message says what is missing."""
@@ -95,6 +93,9 @@ class BatchRecommender:
     ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
         """Answers in order.
 
+        Histories are told whole: a model reads the most recent that it was built for, and some
+        (EASE, ALS, item-kNN) all of them.
+
         Args:
             users: raw ids.
             k: list length.
@@ -113,7 +114,7 @@ class BatchRecommender:
             width = int(told.counts[rows].max()) if exclude_seen else 0
             banned = self.log.last(told.codes[rows], width)
             beside = {EXCLUDE: tf.constant(banned, tf.string), K: tf.constant(k, tf.int32)}
-            answer = self._call(**told.inputs(rows, HISTORY_GIVEN, **beside))
+            answer = self._call(**told.inputs(rows, **beside))
             found = {name: value.numpy() for name, value in answer.items()}
             yield int(rows[0]), int(rows[-1]) + 1, found
 

@@ -63,19 +63,15 @@ class Told:
             yield order[start : start + max(fits, 1)]
             start += max(fits, 1)
 
-    def inputs(
-        self, rows: np.ndarray, most: int | None = None, **given: Any
-    ) -> dict[str, tf.Tensor]:
+    def inputs(self, rows: np.ndarray, **given: Any) -> dict[str, tf.Tensor]:
         """All inputs of the signature for some questions.
 
         Args:
             rows: int [batch], which questions.
-            most: of the latest events of each history; None tells all.
             given: further inputs by name.
         """
         codes, back = np.unique(self.codes[rows], return_inverse=True)
         width = int(self.counts[rows].max(initial=1))
-        width = width if most is None else min(width, most)
         inputs: dict[str, Any] = {
             USER_ID: tf.constant(self.users[rows].tolist(), tf.string),
             HISTORY: tf.gather(tf.constant(self.log.last(codes, width), tf.string), back),

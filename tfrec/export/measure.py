@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,53 @@ from tfrec.export.context import event_context, held_out_context
 from tfrec.export.lists import saved_lists
 from tfrec.export.rated import saved_errors
 from tfrec.features.fit import fit_encoder, retrieval_data
-from tfrec.schema import FeatureTable
+from tfrec.schema import FeatureTable, Role
+
+GROUPS = ("categorical", "multi")  # kinds whose values are groups of items or users
+
+
+@dataclass(frozen=True)
+class Described:
+    """Data to measure on, and what its groups are called.
+
+    Attributes:
+        data: encoded; it knows all ids, and the features that say who and what is alike.
+        words: of each feature that makes groups, its values by index.
+    """
+
+    data: RetrievalData
+    words: dict[str, np.ndarray]
+
+    def groups(self, role: Role) -> list[str]:
+        """Features that part users (one value each) or items (several may be)."""
+        kinds = GROUPS if role == "item" else GROUPS[:1]
+        return [f.name for f in self.data.features.of(role, ids=False) if f.kind in kinds]
+
+
+def described(tables: Tables, splits: Mapping[str, pa.Table], features: FeatureTable) -> Described:
+    """Encoded data for evaluation, whatever features a model reads.
+
+    Of ``features`` those of users and items are kept by which lists are told apart: groups and
+    vectors, where the tables have them. Ids are never limited: who is left out of a model's
+    vocabulary is measured all the same.
+    """
+    columns = {"user": tables.users.column_names, "item": tables.items.column_names}
+    kept = [
+        f
+        for f in features
+        if f.name in columns.get(f.role, ()) and f.kind in (*GROUPS, "embedding")
+    ]
+    table = FeatureTable(features=tuple(kept))
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = fit_encoder(splits["train"], tables.users, tables.items, table, folder, 0)
+        data = retrieval_data(splits, tables.users, tables.items, encoder)
+        words = {f.name: encoder.vocabulary(f.name) for f in kept if f.kind in GROUPS}
+    return Described(data, words)
 
 
 def data_of_ids(tables: Tables, splits: Mapping[str, pa.Table]) -> RetrievalData:
-    """Encoded data that knows ids alone: enough to count hits, whatever features a model reads."""
-    features = FeatureTable()
-    with tempfile.TemporaryDirectory() as folder:
-        encoder = fit_encoder(splits["train"], tables.users, tables.items, features, folder, 0)
-        return retrieval_data(splits, tables.users, tables.items, encoder)
+    """Encoded data that knows ids alone: enough to count hits."""
+    return described(tables, splits, FeatureTable()).data
 
 
 def indices_of(raw: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -63,7 +101,7 @@ def evaluate_saved(
         tables: canonical tables.
         splits: interactions of ``train``, ``eval`` and ``test``.
         ks: cut-offs.
-        data: of ``data_of_ids``, where several models are measured.
+        data: of ``described`` or ``data_of_ids``, where several models are measured.
         batch_size: most users asked at once.
         exclude_seen: see ``tfrec.evaluation.held_out``.
         name: of the model in tables; by default its folder.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
-from tfrec.models.base import Users
+from tfrec.models.base import Users, item_rows_of
 from tfrec.models.closed_form import ClosedForm, whole_history_length
 from tfrec.models.history_set import once
 from tfrec.schema import HISTORY
@@ -74,7 +74,7 @@ class ALS(ClosedForm):
             tf.TensorSpec([dim, dim], tf.float32),
             tf.TensorSpec([None, None], tf.int64),
         ]
-        self._solve_rows = tf.function(self._rows, input_signature=signature)
+        self._solve_rows = tf.function(self._rows, input_signature=signature, autograph=False)
 
     def compile_for(self, train: TrainConfig) -> None:
         super().compile_for(train)
@@ -101,12 +101,18 @@ class ALS(ClosedForm):
         batch = tf.shape(observed)[0]
         left = tf.zeros([batch, self.dim, self.dim])
         right = tf.zeros([batch, self.dim])
-        start = tf.constant(0)
-        while start < length:
+
+        def chunk(start: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, ...]:
             vectors = tf.gather(padded, observed[:, start : start + CHUNK])
             left += tf.matmul(vectors, vectors, transpose_a=True)
-            right += tf.reduce_sum(vectors, axis=1)
-            start += CHUNK
+            return start + CHUNK, left, right + tf.reduce_sum(vectors, axis=1)
+
+        _, left, right = tf.while_loop(
+            lambda start, *_: start < length,
+            chunk,
+            (tf.constant(0), left, right),
+            parallel_iterations=1,
+        )
         terms = tf.pow(count + self.alpha * tf.cast(tf.shape(table)[0], tf.float32), self.nu)
         ridge = (self.l2 * terms)[:, tf.newaxis, tf.newaxis] * tf.eye(self.dim)
         factor = tf.linalg.cholesky(left + self.alpha * gram + ridge)
@@ -155,7 +161,7 @@ class ALS(ClosedForm):
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
             return tf.convert_to_tensor(self.items)
-        return tf.gather(self.items, tf.cast(items, tf.int64) - 1)
+        return item_rows_of(self.items, items)
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
         return tf.matmul(self.user_embedding(users), self.items, transpose_b=True)

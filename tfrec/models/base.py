@@ -22,6 +22,22 @@ from tfrec.retrieval.top_k import masked_top_k
 Users = Mapping[str, tf.Tensor]
 
 
+def item_rows_of(table: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Rows of items in a table without a padding row; zeros for what is no item.
+
+    Args:
+        table: float32 [n_items, dim].
+        items: int [batch], item indices 1..n_items; 0 and unknown ones among them.
+
+    Returns:
+        float32 [batch, dim].
+    """
+    items = tf.cast(items, tf.int64)
+    known = (items >= 1) & (items <= tf.shape(table, tf.int64)[0])
+    rows = tf.gather(table, tf.where(known, items - 1, tf.zeros_like(items)))
+    return tf.where(known[..., tf.newaxis], rows, 0.0)
+
+
 class Recommender(tf.keras.Model):
     """Base of all recommenders.
 

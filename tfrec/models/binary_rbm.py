@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
 from tfrec.losses.replicas import global_sum
-from tfrec.models.base import Recommender, Users
+from tfrec.models.base import Recommender, Users, item_rows_of
 from tfrec.models.boltzmann import BinaryMachine, logit
 from tfrec.models.closed_form import whole_history_length
 from tfrec.models.history_set import history_marks
@@ -106,7 +106,7 @@ class PurchaseRBM(Recommender):
     def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
         if items is None:
             return tf.convert_to_tensor(self.machine.w)
-        return tf.gather(self.machine.w, tf.cast(items, tf.int64) - 1)
+        return item_rows_of(self.machine.w, items)
 
     def score_catalogue(self, users: Users) -> tf.Tensor:
         hidden = self.user_embedding(users)

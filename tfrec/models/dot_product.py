@@ -55,11 +55,5 @@ def dot_product(model: Recommender) -> DotProduct | None:
             model.user_embedding, model.item_embedding, lambda: model.item_bias[1:, 0]
         )
     if isinstance(model, Item2Vec):
-        if model.match == "similar":
-            return DotProduct(model.user_embedding, lambda: tf.identity(model.index))
-        return _with_bias(
-            model.user_embedding,
-            lambda: tf.identity(model.contexts[1:]),
-            lambda: tf.identity(model._log_noise),
-        )
+        return DotProduct(model.query, model.answers)
     return None

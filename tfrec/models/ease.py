@@ -54,9 +54,12 @@ class EASE(ClosedForm):
     def solve(self, matrix: sp.csr_matrix) -> Mapping[str, float]:
         gram = np.asarray((matrix.T @ matrix).todense(), np.float64)
         gram[np.diag_indices_from(gram)] += self.l2
-        factor, _ = scipy.linalg.lapack.dpotrf(gram, lower=0, clean=0, overwrite_a=1)
+        largest = float(gram.diagonal().max())
+        factor, failed = scipy.linalg.lapack.dpotrf(gram, lower=0, clean=0, overwrite_a=1)
+        pivot = float(factor.diagonal().min()) ** 2
         inverse, info = scipy.linalg.lapack.dpotri(factor, lower=0, overwrite_c=1)
-        if info != 0:
+        # A pivot at the rounding of the largest entry is a zero: items that always go together.
+        if failed or info or not pivot > self.n_items * np.finfo(np.float64).eps * largest:
             raise ValueError(f"X'X + l2 I is not invertible with l2 = {self.l2}; raise l2")
         inverse = np.triu(inverse) + np.triu(inverse, 1).T  # only the upper half was filled
         weights = inverse / -np.diag(inverse)

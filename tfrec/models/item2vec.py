@@ -55,7 +55,8 @@ class Item2Vec(Recommender):
             ``context`` those that training holds likely beside the recent ones: the product of
             vectors is ``log p(c | i) / p_negative(c)`` up to a constant (Levy & Goldberg 2014), so
             the log probability of being drawn as a negative is added back, and that of surviving
-            sub-sampling taken off.
+            sub-sampling taken off. Who has no history is answered by the items' own counts: with a
+            negative exponent the negatives' would put the rarest first.
         history_length: recent items that are averaged.
 
     Raises:
@@ -114,6 +115,9 @@ class Item2Vec(Recommender):
             trainable=False,
             name="log_noise",
             dtype=tf.float32,
+        )
+        self._log_share = tf.Variable(
+            log_noise(data, 1.0), trainable=False, name="log_share", dtype=tf.float32
         )
         self.index = tf.Variable(
             tf.zeros([data.n_items, dim]), trainable=False, name="index", shape=[None, dim]
@@ -246,17 +250,28 @@ class Item2Vec(Recommender):
     def user_embedding(self, users: Users) -> tf.Tensor:
         return self.fold_in(users[HISTORY])
 
-    def score_catalogue(self, users: Users) -> tf.Tensor:
+    def query(self, users: Users) -> tf.Tensor:
+        """What scores by its product with ``answers``, float32 [batch, dim or dim + 2]."""
         vectors = self.user_embedding(users)
         if self.match == "similar":
-            return tf.matmul(vectors, self.index, transpose_b=True)
-        return tf.matmul(vectors, self.contexts[1:], transpose_b=True) + self._log_noise
+            return vectors
+        told = tf.reduce_any(vectors != 0.0, axis=1, keepdims=True)
+        choice = tf.concat([told, ~told], axis=1)
+        return tf.concat([vectors, tf.cast(choice, tf.float32)], axis=1)
+
+    def answers(self) -> tf.Tensor:
+        """The items' side of it, float32 [n_items, dim or dim + 2]; see ``match``."""
+        if self.match == "similar":
+            return tf.identity(self.index)
+        bias = tf.stack([self._log_noise, self._log_share], axis=1)
+        return tf.concat([self.contexts[1:], bias], axis=1)
+
+    def score_catalogue(self, users: Users) -> tf.Tensor:
+        return tf.matmul(self.query(users), self.answers(), transpose_b=True)
 
     def score(self, users: Users, items: tf.Tensor) -> tf.Tensor:
-        rows = tf.cast(items, tf.int64) - 1
-        table = self.index if self.match == "similar" else self.contexts[1:]
-        scores = tf.reduce_sum(self.user_embedding(users) * tf.gather(table, rows), axis=1)
-        return scores if self.match == "similar" else scores + tf.gather(self._log_noise, rows)
+        rows = tf.gather(self.answers(), tf.cast(items, tf.int64) - 1)
+        return tf.reduce_sum(self.query(users) * rows, axis=1)
 
 
 def log_noise(data: RetrievalData, exponent: float, threshold: float = 0.0) -> np.ndarray:

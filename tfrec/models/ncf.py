@@ -223,7 +223,17 @@ class NeuMF(NCF):
         return super().fit(x, **kwargs)
 
     def warm_started(self) -> None:
-        """Parts that come trained are neither trained alone nor joined again."""
+        """Parts that come trained are neither trained alone nor joined again.
+
+        Raises:
+            ValueError: nothing would be left to train.
+        """
+        if self.pretrain and self.finetune == "none":
+            raise ValueError(
+                "retrieval.warm_start: a NeuMF whose parts come trained only trains on, which "
+                "finetune 'none' leaves out; set finetune: sgd or adam in retrieval.params, or "
+                "retrieval.warm_start: null"
+            )
         self._stages = lambda: []
 
     def join(self, gmf_bias: tf.Tensor, mlp_bias: tf.Tensor) -> None:

@@ -7,6 +7,7 @@ nothing of the best one; so that is kept on disk beside it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -76,9 +77,13 @@ class BestEpoch(tf.keras.callbacks.Callback):
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def note(self, value: float) -> None:
-        """Takes the value of the epoch that has just ended; keeps the weights where it is best."""
+        """Takes the value of the epoch that has just ended; keeps the weights where it is best.
+
+        NaN is never the best.
+        """
         self.measured.append((self._last, value))
         better = self.best is None or (value > self.best if self.rises else value < self.best)
+        better = better and not math.isnan(value)
         if better:
             self.best, self.best_epoch = value, self._last
             if self._keeps_weights:

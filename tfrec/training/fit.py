@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ def fit_retrieval(
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
-        ValueError: no training events, a bad metric, or ``base`` for a rating model.
+        ValueError: no training events, a bad metric, ``base`` for a rating model, or a training
+            that diverged before any epoch was of use.
     """
     if not len(data.train):
         raise ValueError(
@@ -134,12 +136,25 @@ def fit_retrieval(
         callbacks=[validate, *callbacks],
         verbose=verbose,
     )
+    figures = {key: [float(v) for v in values] for key, values in history.history.items()}
+    if validate.best is None and _diverged(figures, validate.measured):
+        raise ValueError(
+            f"training {name!r} diverged: its loss or scores are no numbers after "
+            f"{len(next(iter(figures.values())))} epochs; lower train.learning_rate (got "
+            f"{train.learning_rate:g}), or raise the regularisation in params"
+        )
     model.refresh()
     return FitResult(
         model=model,
-        history={key: [float(v) for v in values] for key, values in history.history.items()},
+        history=figures,
         best_epoch=validate.best_epoch,
         best=validate.best,
         validated=validate.measured,
         warm=warm,
     )
+
+
+def _diverged(figures: dict[str, list[float]], measured: list[tuple[int, float]]) -> bool:
+    """Whether the last loss or the last validation is no number."""
+    last = [values[-1] for key, values in figures.items() if key == "loss" and values]
+    return any(math.isnan(v) for v in [*last, *(value for _, value in measured[-1:])])

@@ -68,7 +68,7 @@ class _Report(tf.keras.callbacks.Callback):
         if time.monotonic() > self.ends:
             self.model.stop_training = True
         value = (logs or {}).get(f"val_{self.metric}")
-        if value is None:
+        if value is None or math.isnan(value):  # a training that diverged ends by itself
             return
         self.trial.report(value, epoch)
         if self.trial.should_prune():
@@ -241,14 +241,20 @@ def _configured(retrieval: RetrievalConfig, space: Mapping[str, Range]) -> dict[
     if not set(space) <= set(given):
         return None
     for name, of in space.items():
-        value = given[name]
-        if of.choices:
-            inside = value in of.choices
-        else:
-            inside = of.low is not None and of.high is not None and of.low <= value <= of.high
-        if not inside:
+        if not _holds(of, given[name]):
             return None
     return {name: given[name] for name in space}
+
+
+def _holds(of: Range, value: Any) -> bool:
+    """Whether a range can propose a configured value, which may be of any type."""
+    if of.choices:
+        return value in of.choices
+    low, high = of.low, of.high
+    if isinstance(value, bool) or not isinstance(value, int | float) or low is None or high is None:
+        return False
+    whole = isinstance(low, int) and isinstance(high, int)
+    return low <= value <= high and (not whole or value == int(value))
 
 
 def _finish(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.evaluation.metrics import parse_metric
 from tfrec.evaluation.protocol import held_out
-from tfrec.evaluation.ranker import Ranker
+from tfrec.evaluation.ranker import NoNumberError, Ranker
 from tfrec.training.best import BestEpoch
 
 FEW = 4
@@ -18,7 +19,7 @@ class Validate(BestEpoch):
     """Measures the model on ``data.validation`` as it trains.
 
     Adds ``val_<metric>`` to the epoch's logs. One trace serves all epochs. Does nothing where there
-    are no validation events.
+    are no validation events. A model whose scores have become NaN ends training; its value is NaN.
 
     Args:
         data: encoded data.
@@ -83,18 +84,23 @@ class Validate(BestEpoch):
         super().on_train_end(logs)
 
     def _measure(self) -> float:
-        self.model.refresh()
         assert self._ranker is not None
-        result = evaluate(
-            self.model,
-            self.data,
-            "validation",
-            (self.k,),
-            ranker=self._ranker,
-            progress=False,
-            # Counting ranks is cheaper than making lists as long as users have few of them.
-            lists=int(self._ranker.questions.relevant.max()) > FEW,
-        )
-        value = result[self.metric]
+        try:
+            self.model.refresh()
+            result = evaluate(
+                self.model,
+                self.data,
+                "validation",
+                (self.k,),
+                ranker=self._ranker,
+                progress=False,
+                # Counting ranks is cheaper than making lists as long as users have few of them.
+                lists=int(self._ranker.questions.relevant.max()) > FEW,
+            )
+            value = result[self.metric]
+        except NoNumberError:
+            # Weights that are no numbers stay so: an earlier epoch is the best there will be.
+            value = math.nan
+            self.model.stop_training = True
         self.note(value)
         return value
