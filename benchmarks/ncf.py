@@ -2,7 +2,6 @@
 
     python -m benchmarks.ncf --models popular          # a minute: is the protocol right?
     python -m benchmarks.ncf --seeds 5                 # everything
-    python -m benchmarks.ncf --growth                  # speed and memory from 1e5 to 1e7 events
 
 ``ml-1m/ncf/sampled-99``: each user's held-out item among the 99 published negatives; beside it
 ``ml-1m/ncf/full``: among all items the user has not had. Epochs are chosen on the latest-but-one
@@ -28,12 +27,11 @@ import tensorflow as tf
 from benchmarks.common import Results, arguments, peak_mib, shared_data
 from tfrec.config import Config, DataConfig, TrainConfig
 from tfrec.data.adapters.ncf import NEGATIVES_FILE
-from tfrec.data.encoded import Interactions, RetrievalData
+from tfrec.data.encoded import RetrievalData
 from tfrec.evaluation.full_catalogue import evaluate
 from tfrec.evaluation.protocol import held_out
 from tfrec.evaluation.sampled import evaluate_sampled
-from tfrec.models import registry
-from tfrec.schema import ITEM_ID, USER_ID, FeatureTable
+from tfrec.schema import ITEM_ID, USER_ID
 from tfrec.training.best import BestEpoch
 from tfrec.training.fit import FitResult, fit_retrieval
 from tfrec.training.workspace import open_workspace
@@ -49,7 +47,8 @@ class Preset:
     params: dict[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     every: int = 1
-    iterative: bool = True
+    iterative: bool = True  # whether epochs are to be chosen
+    drawn: bool = True  # whether its start or its batches depend on the seed
     model: str = ""  # where the row of the table has another name
     sampled: bool = False  # whether epochs are chosen among 99 items, as the test does
 
@@ -62,14 +61,14 @@ def adam(epochs: int, patience: int = 3) -> TrainConfig:
 JOINED = {"mlp_factors": 16, "layers": 3, "l2": 1e-5, "finetune": "none"}
 SOLVED = {"sweeps": 12, "l2": 0.007, "unobserved_weight": 0.3}  # of ALS
 MODELS: dict[str, Preset] = {
-    "popular": Preset(iterative=False),
+    "popular": Preset(iterative=False, drawn=False),
     "mf_logistic": Preset(
         {"dim": 64, "negatives": 8, "l2": 0.005},
         TrainConfig(epochs=128, batch_size=1024, learning_rate=0.004, patience=12),
         every=4,
     ),
     "als": Preset({"dim": 192, **SOLVED}, iterative=False),
-    "ease": Preset({"l2": 300.0}, iterative=False),
+    "ease": Preset({"l2": 300.0}, iterative=False, drawn=False),
     "gmf": Preset({"factors": FACTORS, "l2": 1e-5}, adam(30)),
     "mlp": Preset({"factors": FACTORS, "layers": 3, "l2": 1e-5}, adam(30)),
     "neumf": Preset(
@@ -257,8 +256,8 @@ def run(
     else:
         best_epochs[name] = 1  # solved
     final = data.refit()
-    for seed in range(seeds if preset.iterative else 1):
-        kept = seed if preset.iterative else None
+    for seed in range(seeds if preset.drawn else 1):
+        kept = seed if preset.drawn else None
         if results.value(name, "ndcg@10", protocol=f"{PROTOCOL}/full", seed=kept) is not None:
             continue
         epochs = best_epochs[name]
@@ -273,54 +272,11 @@ def run(
         results.write()
 
 
-def growth(results: Results, sizes: tuple[int, ...], steps: int = 200) -> None:
-    """NeuMF's step and input alone as the log grows: 100 events a user, 20 users an item."""
-    for rows in sizes:
-        random = np.random.default_rng(0)
-        users, items = max(rows // 100, 10), max(rows // 2000, 50)
-        events = Interactions.from_arrays(
-            random.integers(1, users + 1, rows),
-            (1 + items * random.random(rows) ** 3).astype(np.int32),  # few items are popular
-            users,
-            items,
-        )
-        none = events.select(np.zeros(rows, bool))
-        data = RetrievalData(
-            events, none, none, {}, {}, FeatureTable(), {}, np.empty(0), np.empty(0)
-        )
-        model = registry.build("neumf", data, {"factors": FACTORS, "pretrain": False})
-        model.compile_for(adam(1))
-        batches = model.training_data(data, adam(1)).repeat()
-        step = tf.function(model.train_step, reduce_retracing=True)
-        source = iter(batches)
-        step(next(source))
-        began = time.perf_counter()
-        for _ in range(steps):
-            step(next(source))
-        trained = time.perf_counter() - began
-        began = time.perf_counter()
-        for _ in range(steps):
-            next(source)
-        fed = time.perf_counter() - began
-        protocol, note = f"synthetic/{rows:.0e}", "step with input"
-        results.add("neumf", "examples_per_s", steps * 2045 / trained, protocol=protocol, note=note)
-        results.add(
-            "neumf", "examples_per_s", steps * 2045 / fed, protocol=protocol, note="input alone"
-        )
-        results.add("neumf", "peak_memory", peak_mib(), protocol=protocol, unit="MiB")
-        results.write()
-
-
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--growth", action="store_true", help="speed on synthetic logs only")
     parser.add_argument("--resume", action="store_true", help="keep what the file holds")
     given = parser.parse_args()
-    if given.growth:
-        sizes = (100_000, 1_000_000) if given.quick else (100_000, 1_000_000, 10_000_000)
-        growth(Results("ncf_growth", given.quick), sizes)
-        return
     folder = shared_data()
     if folder is None:
         print("skipped: the real data is not here; set TFREC_SHARED_DATA")
