@@ -153,7 +153,7 @@ class AutoRec(RowModel):
         actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
         count = tf.cast(tf.shape(at)[0], tf.float32)
         squares = tf.reduce_sum((actual - predicted) ** 2)
-        decayed = [self[name] for name in self._weights if name[0] == "w" or name == "out"]
-        penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
+        decayed = [name for name in self._weights if name[0] == "w" or name == "out"]
+        penalty = self.l2 * self.decay(decayed)
         rmse = tf.sqrt(squares / tf.maximum(count, 1.0))
         return self.per_rating(squares, count) + penalty, {"rmse": rmse}

@@ -184,8 +184,8 @@ class CFNADE(RowModel):
         else:
             weight = tf.gather(d / tf.maximum(left, 1.0), at[:, 0])
         loss = self.per_rating(tf.reduce_sum(weight * cost), tf.reduce_sum(d))
-        decayed = [w for n, w in self._weights.items() if n[0] != "c" and n != "out_bias"]
-        penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
+        decayed = [n for n in self._weights if n[0] != "c" and n != "out_bias"]
+        penalty = self.l2 * self.decay(decayed)
         error = super().link(scores) - tf.gather(self.scale.levels, actual - 1)
         return loss + penalty, {
             "cost": loss,
