@@ -94,6 +94,40 @@ def test_learns_tastes_on_two_levels(name: str) -> None:
     assert evaluate_ratings(fitted(name, TWO), data(TWO))["rmse"] < 0.72 * rmse_of_means(TWO)
 
 
+@pytest.mark.parametrize("name", ["i-autorec", "i-autorec-levels", "i-nade-2", "mf"])
+def test_another_unit_of_ratings_changes_nothing_else(name: str) -> None:
+    """Levels of 0, 25 .. 100 and of -.02 to .02: what is predicted is stretched as they are.
+
+    Known users and a stranger, who is fitted from the history.
+    """
+    kind, params, train = SMALL[name]
+    found = []
+    for step, first in ((1.0, 1.0), (25.0, 0.0), (0.01, -0.02)):
+        sample = data(tuple(first + step * i for i in range(5)))
+        short = train.model_copy(update={"epochs": 4})
+        model = fit_rating(kind, params, short, sample, evaluate_every=4).model
+        inputs = sample.user_inputs(np.array([1, 2, 3, 61]), sample.train, model.history_length)
+        users = {key: tf.constant(value) for key, value in inputs.items()}
+        for key in (HISTORY, HISTORY_WEIGHT):
+            users[key] = tf.concat([users[key][:3], users[key][:1]], axis=0)
+        found.append((model.score_catalogue(users).numpy() - first) / step)
+    assert np.ptp(found[0]) > 0.1
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["u-rbm", "i-autorec-levels", "i-nade-2", "mf"])
+def test_one_level_is_what_everybody_is_expected_to_give(name: str) -> None:
+    """And what lists show beside each item, which is not kept within the scale."""
+    kind, params, train = SMALL[name]
+    sample = data((4.0,))
+    short = train.model_copy(update={"epochs": 2})
+    model = fit_rating(kind, params, short, sample, evaluate_every=2).model
+    inputs = sample.user_inputs(EVERYBODY, sample.train, model.history_length)
+    rows = model.score_catalogue({key: tf.constant(value) for key, value in inputs.items()})
+    np.testing.assert_allclose(rows, 4.0, atol=1e-3)
+
+
 def test_predictions_lie_within_the_scale(model: Any) -> None:
     users = np.repeat(EVERYBODY, 3)
     items = tf.constant(np.tile([1, 20, 41], len(EVERYBODY)), tf.int64)

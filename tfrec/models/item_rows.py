@@ -74,7 +74,8 @@ class ItemRows(tf.Module):
         place[users] = np.arange(len(users))
         mine = place[known.user] >= 0
         error = known.weight[mine] - predicted[known.item[mine] - 1, place[known.user[mine]]]
-        self.noise.assign(max(float(np.mean(error**2)) if len(error) else 1.0, 1e-2))
+        unit = self.model.scale.unit**2
+        self.noise.assign(max(float(np.mean(error**2)) if len(error) else unit, 1e-2 * unit))
 
     # -- answers --------------------------------------------------------------------------------
 

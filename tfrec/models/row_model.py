@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -46,8 +46,6 @@ class RowModel(RatingRecommender):
     Raises:
         ValueError: ``by``, ``polyak``, ``products`` or ``schedule`` out of range.
     """
-
-    outputs: ClassVar[str] = "levels"  # or "value": one linear output a column
 
     def __init__(
         self,
@@ -94,9 +92,7 @@ class RowModel(RatingRecommender):
         raise NotImplementedError
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
-        """Ratings [...] of the K outputs [..., K]: the expected level, or the one output."""
-        if scores.shape[-1] == 1:
-            return scores[..., 0]
+        """Ratings [...] of the K outputs [..., K]: here the expected level."""
         return tf.linalg.matvec(tf.nn.softmax(scores), self.scale.levels)
 
     def objective(self, code: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
