@@ -189,6 +189,23 @@ def test_user_without_ratings_and_item_without_ratings(model: Any) -> None:
     assert unseen == pytest.approx(float(model.user_mean(users)[0]), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["i-autorec", "i-nade-2"])
+def test_item_first_rated_after_training_is_answered_by_its_ratings(model: Any) -> None:
+    """Item 41, which odd users now like: an item-based net codes its row as any other."""
+    raters = np.arange(1, 41)
+    new = Interactions.from_arrays(
+        raters, np.full(40, 41), 61, 41, weight=np.where(raters % 2 == 1, 5.0, 1.0)
+    )
+    model.observe(data().train.join(new))
+    users = told(model, np.arange(41, 61))
+    found = model.score(users, tf.fill([20], tf.constant(41, tf.int64))).numpy()
+    assert found[::2].mean() > found[1::2].mean() + 0.5
+    model.observe(data().train)
+    means = model.user_mean(users).numpy()
+    again = model.score(users, tf.fill([20], tf.constant(41, tf.int64))).numpy()
+    np.testing.assert_allclose(again, means, atol=1e-5)
+
+
 def test_stranger_with_a_history_is_answered_by_it(model: Any) -> None:
     """A user whom training never saw, who likes odd items."""
     items = np.array([[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]])

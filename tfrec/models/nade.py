@@ -35,11 +35,11 @@ class CFNADE(RowModel):
 
     Training draws a random split of each row instead of an order: rated columns are given with
     one chance for the row, itself uniform in [0, 1], so that the number d given is uniform in 0..D
-    and every subset of a size alike; the cost of the D - d others is weighted by ``(D + 1) / (D -
-    d)``. That is the ``D / (D - d)`` of equation 21, where d is below D: here one draw in D + 1
-    gives all and asks nothing. With ``ordinal`` w the cost is ``w C_ordinal + (1 - w) C_softmax``, where
-    C_ordinal ranks the levels by their distance from the rating (equations 15 to 19); prediction
-    is the expected level under ``softmax(s)``.
+    and every subset of a size alike; the cost of the D - d others is weighted by
+    ``(D + 1) / (D - d)``. That is the ``D / (D - d)`` of equation 21, where d is below D: here one
+    draw in D + 1 gives all and asks nothing. With ``ordinal`` w the cost is ``w C_ordinal + (1 - w)
+    C_softmax``, where C_ordinal ranks the levels by their distance from the rating (equations 15 to
+    19); prediction is the expected level under ``softmax(s)``.
 
     Args:
         data: encoded data.
