@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.ratings import quick10
 from tests.rated import FIVE, TWO, rated_data
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import HISTORY_WEIGHT, Interactions, RetrievalData
@@ -285,3 +286,16 @@ def test_registry_lists_five_rating_models() -> None:
     assert {"rbm", "autorec", "dbn", "cf_nade", "biased_mf"} <= kinds
     with pytest.raises(ValueError, match="predicts no ratings"):
         fit_rating("popular", {}, TRAIN, data())
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("rbm", "i-rbm"), ("autorec", "i-autorec"), ("dbn", "i-dbn"), ("cf_nade", "i-cf-nade-1")],
+)
+def test_the_example_is_the_setting_that_was_measured(name: str, row: str) -> None:
+    """What ``tfrec models`` prints is what docs/ratings.md's row of ten minutes was made with."""
+    measured = quick10()[row].params
+    how = {"products", "cd"}  # how it is computed; the length of the chain
+    example = registry.spec(name).example
+    assert {k: v for k, v in measured.items() if k not in how and k in example} == example
+    assert set(measured) - how <= {*example, "hidden"}
