@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfrec.models.dbn import DeepBeliefNet
 
@@ -58,6 +59,43 @@ def test_tells_the_classes_apart(trained: DeepBeliefNet) -> None:
 
 def test_up_down_unties_the_weights(trained: DeepBeliefNet) -> None:
     assert np.abs(trained.layers[0].w.numpy() - trained.down_w[0].numpy()).max() > 1e-3
+
+
+def surprise(bits: tf.Tensor, scores: tf.Tensor) -> float:
+    """Mean cross-entropy of units given the scores of their chances."""
+    return float(tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(bits, scores)))
+
+
+def test_up_down_teaches_either_pass_by_the_other() -> None:
+    """Forgotten weights down are learned from states going up, forgotten weights up from dreams."""
+    pictures, labels = bars(400)
+    tuning = {"epochs": 10, "batch_size": 40, "learning_rate": 0.03}
+    net = DeepBeliefNet([16, 24, 32], n_labels=2)
+    net.pretrain(pictures, labels, epochs=30, batch_size=40)
+    layer, kept = net.layers[0], tf.identity(net.layers[0].w)
+
+    states = net.up(tf.constant(pictures), sample=True)
+
+    def down() -> tf.Tensor:
+        return tf.matmul(states, net.down_w[0], transpose_b=True) + layer.b
+
+    net.down_w[0].assign(tf.zeros_like(kept))
+    before = surprise(pictures, down())
+    net.up_down(pictures, labels, **tuning)  # type: ignore[arg-type]
+    assert surprise(pictures, down()) < 0.8 * before
+
+    net.down_w[0].assign(kept)
+    classes = tf.constant(labels, tf.int32)
+    dreamt = net.top_gibbs(net._with_labels(states, classes), 20)[:, :24]
+    dreams = tf.round(tf.sigmoid(tf.matmul(dreamt, kept, transpose_b=True) + layer.b))
+
+    def up() -> tf.Tensor:
+        return tf.matmul(dreams, layer.w) + layer.c
+
+    layer.w.assign(tf.zeros_like(kept))
+    before = surprise(dreamt, up())
+    net.up_down(pictures, labels, **tuning)  # type: ignore[arg-type]
+    assert surprise(dreamt, up()) < 0.8 * before
 
 
 def test_net_without_labels_draws_freely() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.ratings import quick10
 from tests.rated import FIVE, TWO, rated_data
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import HISTORY_WEIGHT, Interactions, RetrievalData
@@ -94,6 +95,40 @@ def test_learns_tastes_on_two_levels(name: str) -> None:
     assert evaluate_ratings(fitted(name, TWO), data(TWO))["rmse"] < 0.72 * rmse_of_means(TWO)
 
 
+@pytest.mark.parametrize("name", ["i-autorec", "i-autorec-levels", "i-nade-2", "mf"])
+def test_another_unit_of_ratings_changes_nothing_else(name: str) -> None:
+    """Levels of 0, 25 .. 100 and of -.02 to .02: what is predicted is stretched as they are.
+
+    Known users and a stranger, who is fitted from the history.
+    """
+    kind, params, train = SMALL[name]
+    found = []
+    for step, first in ((1.0, 1.0), (25.0, 0.0), (0.01, -0.02)):
+        sample = data(tuple(first + step * i for i in range(5)))
+        short = train.model_copy(update={"epochs": 4})
+        model = fit_rating(kind, params, short, sample, evaluate_every=4).model
+        inputs = sample.user_inputs(np.array([1, 2, 3, 61]), sample.train, model.history_length)
+        users = {key: tf.constant(value) for key, value in inputs.items()}
+        for key in (HISTORY, HISTORY_WEIGHT):
+            users[key] = tf.concat([users[key][:3], users[key][:1]], axis=0)
+        found.append((model.score_catalogue(users).numpy() - first) / step)
+    assert np.ptp(found[0]) > 0.1
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["u-rbm", "i-autorec-levels", "i-nade-2", "mf"])
+def test_one_level_is_what_everybody_is_expected_to_give(name: str) -> None:
+    """And what lists show beside each item, which is not kept within the scale."""
+    kind, params, train = SMALL[name]
+    sample = data((4.0,))
+    short = train.model_copy(update={"epochs": 2})
+    model = fit_rating(kind, params, short, sample, evaluate_every=2).model
+    inputs = sample.user_inputs(EVERYBODY, sample.train, model.history_length)
+    rows = model.score_catalogue({key: tf.constant(value) for key, value in inputs.items()})
+    np.testing.assert_allclose(rows, 4.0, atol=1e-3)
+
+
 def test_predictions_lie_within_the_scale(model: Any) -> None:
     users = np.repeat(EVERYBODY, 3)
     items = tf.constant(np.tile([1, 20, 41], len(EVERYBODY)), tf.int64)
@@ -153,6 +188,23 @@ def test_user_without_ratings_and_item_without_ratings(model: Any) -> None:
     users = told(model, [3])
     unseen = float(model.score(users, tf.constant([41], tf.int64))[0])
     assert unseen == pytest.approx(float(model.user_mean(users)[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["i-autorec", "i-nade-2"])
+def test_item_first_rated_after_training_is_answered_by_its_ratings(model: Any) -> None:
+    """Item 41, which odd users now like: an item-based net codes its row as any other."""
+    raters = np.arange(1, 41)
+    new = Interactions.from_arrays(
+        raters, np.full(40, 41), 61, 41, weight=np.where(raters % 2 == 1, 5.0, 1.0)
+    )
+    model.observe(data().train.join(new))
+    users = told(model, np.arange(41, 61))
+    found = model.score(users, tf.fill([20], tf.constant(41, tf.int64))).numpy()
+    assert found[::2].mean() > found[1::2].mean() + 0.5
+    model.observe(data().train)
+    means = model.user_mean(users).numpy()
+    again = model.score(users, tf.fill([20], tf.constant(41, tf.int64))).numpy()
+    np.testing.assert_allclose(again, means, atol=1e-5)
 
 
 def test_stranger_with_a_history_is_answered_by_it(model: Any) -> None:
@@ -234,3 +286,16 @@ def test_registry_lists_five_rating_models() -> None:
     assert {"rbm", "autorec", "dbn", "cf_nade", "biased_mf"} <= kinds
     with pytest.raises(ValueError, match="predicts no ratings"):
         fit_rating("popular", {}, TRAIN, data())
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("rbm", "i-rbm"), ("autorec", "i-autorec"), ("dbn", "i-dbn"), ("cf_nade", "i-cf-nade-1")],
+)
+def test_the_example_is_the_setting_that_was_measured(name: str, row: str) -> None:
+    """What ``tfrec models`` prints is what docs/ratings.md's row of ten minutes was made with."""
+    measured = quick10()[row].params
+    how = {"products", "cd"}  # how it is computed; the length of the chain
+    example = registry.spec(name).example
+    assert {k: v for k, v in measured.items() if k not in how and k in example} == example
+    assert set(measured) - how <= {*example, "hidden"}

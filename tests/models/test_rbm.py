@@ -111,6 +111,38 @@ def test_gradient_is_that_of_the_log_likelihood(tiny: RetrievalData, params: dic
     assert max(sizes) > 0.2  # there is a gradient to be estimated
 
 
+@pytest.mark.parametrize("params", VARIANTS, ids=IDS)
+def test_a_step_of_training_is_that_of_cd_1(tiny: RetrievalData, params: dict) -> None:  # type: ignore[type-arg]
+    """Many copies of a row against the mean over all hidden states, and the decay of weights."""
+    model = machine(tiny, **params, weight_decay=0.3)
+    row, weights = tf.constant([[2, 0, 3]]), list(model._weights.values())
+    at, start = tf.where(row > 0), [weight.numpy() for weight in weights]
+    odds = None if model.odds is None else model.odds(row)
+    on = model.hidden_chances(row)[0]
+    with tf.GradientTape() as tape:
+        expected = model.free_energy(row, odds)[0]
+        for h in itertools.product((0.0, 1.0), repeat=HIDDEN):
+            chance = tf.reduce_prod(tf.where(tf.constant(h) > 0, on, 1 - on))
+            scores = model._down(tf.constant([h]), at) + (0.0 if odds is None else odds)
+            restored = tf.stop_gradient(tf.nn.softmax(scores))
+            energy = model.free_energy(row, odds, restored)[0]
+            expected -= tf.stop_gradient(chance) * energy
+    gradients = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(expected, weights)]
+    model.compile(optimizer=tf.keras.optimizers.legacy.SGD(1.0))
+    tf.random.set_seed(0)
+    model.train_step({"code": tf.tile(row, [20_000, 1])})
+    for name, before, after, slope in zip(model._weights, start, weights, gradients, strict=True):
+        decay = 0.0 if name in ("visible", "hidden") else 0.3
+        np.testing.assert_allclose(before - after, slope + decay * before, atol=0.02, err_msg=name)
+
+
+def test_momentum_and_rate_reach_the_optimizer(tiny: RetrievalData) -> None:
+    model = machine(tiny, momentum=0.7)
+    model.compile_for(TrainConfig(learning_rate=0.02))
+    settings = model.optimizer.get_config()
+    assert (settings["momentum"], settings["learning_rate"]) == (0.7, pytest.approx(0.02))
+
+
 def test_free_energy_of_chances_that_are_certain(tiny: RetrievalData) -> None:
     """Chances of 1 are a state; a mixed state's gradient by W is chance times hidden chance."""
     model = machine(tiny, row_odds=True, conditional=True)

@@ -22,14 +22,14 @@ ACTIVATIONS = {"sigmoid": tf.sigmoid, "tanh": tf.tanh, "relu": tf.nn.relu, "selu
 class AutoRec(RowModel):
     """Reconstructs the rated columns of a row: ``min sum_rated (r - f(V g(W r + b) + c))^2 + l2``.
 
-    With ``units="rating"`` a column is one number, its rating as it is (0 where not rated, so that
-    the net sees which columns are), and the output is linear, as in the paper; added to it is the
-    row's own mean, drawn towards the mean of all: the one figure of a row that the shared weights
-    would otherwise have to spell out. With ``units="levels"`` a column is one unit a level, as the
-    RBM's, and the output is the expected level of a softmax, to whose scores the row's ``RowOdds``
-    are added: the net that ``dbn`` starts from a stack of RBMs, here from random weights. There
-    ``share_levels`` gives a level the weights of all lower ones and its own beside them, in and
-    out, as ``RatingRBM`` has it.
+    With ``units="rating"`` a column is one number, its rating as it is on a scale of 1 to 5, onto
+    which another scale is drawn (0 where not rated, so that the net sees which columns are), and
+    the output is linear, as in the paper; added to it is the row's own mean, drawn towards the mean
+    of all: the one figure of a row that the shared weights would otherwise have to spell out. With
+    ``units="levels"`` a column is one unit a level, as the RBM's, and the output is the expected
+    level of a softmax, to whose scores the row's ``RowOdds`` are added: the net that ``dbn`` starts
+    from a stack of RBMs, here from random weights. There ``share_levels`` gives a level the weights
+    of all lower ones and its own beside them, in and out, as ``RatingRBM`` has it.
 
     Args:
         data: encoded data.
@@ -37,7 +37,8 @@ class AutoRec(RowModel):
         hidden: sizes of the coding layers, outermost first; the decoder mirrors all but the last.
         units: see above.
         activation: of the hidden layers.
-        l2: of the weights (not the biases), against the mean squared error of a rating.
+        l2: of the weights (not the biases), against the mean squared error of a rating, the scale
+            drawn onto 1 to 5.
         dropout: share of a row's ratings hidden from the input at each training step.
         share_levels: see above.
         history_length, polyak, products, schedule: see ``RowModel``.
@@ -84,10 +85,9 @@ class AutoRec(RowModel):
         self.sizes = [*hidden, *reversed(list(hidden)[:-1])]
         n, k = self.n_columns, self.n_levels if units == "levels" else 1
         random = np.random.default_rng(0)
-        levels = self.scale.levels
         self.odds = RowOdds(self.scale, data.train.weight)
         if units == "rating":
-            self.marks = value_marks(levels)
+            self.marks = value_marks(self.scale.one_to_five)
         else:
             self.marks = (thermometer_marks if share_levels else level_marks)(self.n_levels)
         before = n * k
@@ -101,21 +101,21 @@ class AutoRec(RowModel):
             before = size
         spread = (2.0 / (before + n)) ** 0.5
         self.weight("out", random.normal(0, spread, (n, k, before)))
-        means = (self.column_mean - self.mean_rating)[:, None]
-        self.weight("out_bias", self.column_logits if k > 1 else means)
+        means = (self.column_mean - self.mean_rating)[:, None] / self.scale.unit
+        self.weight("out_bias", means if units == "rating" else self.column_logits)
         self.ready()
 
     def _rows(self) -> int:
         return self.n_users if self.by == "user" else self.n_items
 
     def row_mean(self, code: tf.Tensor) -> tf.Tensor:
-        """Shrunk mean of each row's ratings less the mean of all, float32 [batch, 1]."""
+        """Shrunk mean of each row's ratings less the mean of all, in units: float32 [batch, 1]."""
         at = tf.where(code > 0)
         rows = tf.shape(code, tf.int64)[0]
         apart = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1) - self.mean_rating
         total = tf.math.unsorted_segment_sum(apart, at[:, 0], rows)
         count = tf.math.unsorted_segment_sum(tf.ones_like(apart), at[:, 0], rows)
-        return (total / (count + SHRINK))[:, tf.newaxis]
+        return (total / (count + SHRINK) / self.scale.unit)[:, tf.newaxis]
 
     def encode(self, code: tf.Tensor) -> tf.Tensor:
         hidden = self.act(self.rows_in(code, self.marks, self["w0"]) + self["b0"])
@@ -133,7 +133,7 @@ class AutoRec(RowModel):
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
         if self.units == "rating":
-            return scores[..., 0] + self.mean_rating
+            return scores[..., 0] * self.scale.unit + self.mean_rating
         return super().link(scores)
 
     def objective(self, code: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -152,8 +152,8 @@ class AutoRec(RowModel):
         predicted = self.link(scores + own + tf.gather(self["out_bias"], at[:, 1]))
         actual = tf.gather(self.scale.levels, tf.gather_nd(code, at) - 1)
         count = tf.cast(tf.shape(at)[0], tf.float32)
-        squares = tf.reduce_sum((actual - predicted) ** 2)
-        decayed = [self[name] for name in self._weights if name[0] == "w" or name == "out"]
-        penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
-        rmse = tf.sqrt(squares / tf.maximum(count, 1.0))
+        squares = tf.reduce_sum(((actual - predicted) / self.scale.unit) ** 2)
+        decayed = [name for name in self._weights if name[0] == "w" or name == "out"]
+        penalty = self.l2 * self.decay(decayed)
+        rmse = tf.sqrt(squares / tf.maximum(count, 1.0)) * self.scale.unit
         return self.per_rating(squares, count) + penalty, {"rmse": rmse}

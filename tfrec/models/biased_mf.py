@@ -21,8 +21,9 @@ class BiasedMF(RatingRecommender):
 
     Minimises ``sum (r - r')^2 + sum_u l2_u (|p_u|^2 + b_u^2) + sum_i l2_i (|q_i|^2 + b_i^2)`` with
     ``l2_x = l2 * n_x ^ nu`` for a row of n_x ratings (nu = 1 weighs as Zhou et al. 2008, nu = 0 is
-    plain), solving all users, then all items, exactly; an epoch is one such sweep. A user's
-    vector is always solved from the history given, so new users are answered like all others.
+    plain), r on a scale from 1 to 5, onto which another is drawn. All users, then all items are
+    solved exactly; an epoch is one such sweep. A user's vector is always solved from the history
+    given, so new users are answered like all others.
 
     Args:
         data: encoded data.
@@ -66,7 +67,8 @@ class BiasedMF(RatingRecommender):
         """
         here = tf.cast(at > 0, tf.float32)
         other = tf.gather(table, at)
-        target = here * (ratings - self.mean_rating - other[..., -1])
+        apart = (ratings - self.mean_rating) / self.scale.unit
+        target = here * (apart - other[..., -1])
         design = tf.concat([other[..., :-1], here[..., tf.newaxis]], axis=-1)
         count = tf.maximum(tf.reduce_sum(here, axis=1), 1.0)
         ridge = self.l2 * tf.pow(count, self.nu)
@@ -83,7 +85,7 @@ class BiasedMF(RatingRecommender):
         self._sides = (user, item)
         random = np.random.default_rng(train.seed)
         first = random.normal(0, self.init_scale, self.items.shape)
-        first[:, -1] = self.item_mean.numpy() - self.mean_rating
+        first[:, -1] = (self.item_mean.numpy() - self.mean_rating) / self.scale.unit
         first[0] = 0
         self.items.assign(first.astype(np.float32))
         return tf.data.Dataset.from_tensors(tf.zeros([1]))
@@ -143,10 +145,11 @@ class BiasedMF(RatingRecommender):
     def rate_catalogue(self, users: Users) -> tf.Tensor:
         mine = self.user_embedding(users)
         dots = tf.matmul(mine[:, :-1], self.items[1:, :-1], transpose_b=True)
-        return dots + self.items[1:, -1] + mine[:, -1:] + self.mean_rating
+        apart = dots + self.items[1:, -1] + mine[:, -1:]
+        return apart * self.scale.unit + self.mean_rating
 
     def rate_pairs(self, users: Users, at: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         mine = tf.gather(self.user_embedding(users), at)
         other = tf.gather(self.items, items)
         dots = tf.reduce_sum(mine[:, :-1] * other[:, :-1], axis=1)
-        return dots + mine[:, -1] + other[:, -1] + self.mean_rating
+        return (dots + mine[:, -1] + other[:, -1]) * self.scale.unit + self.mean_rating

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import RetrievalData
-from tfrec.losses.replicas import global_sum
+from tfrec.losses.replicas import global_sum, replica_count
 from tfrec.models.base import Recommender, Users, item_rows_of
 from tfrec.models.boltzmann import BinaryMachine, logit
 from tfrec.models.closed_form import whole_history_length
@@ -84,7 +84,9 @@ class PurchaseRBM(Recommender):
         with tf.GradientTape() as tape:
             rows = global_sum(tf.cast(tf.shape(marks)[0], tf.float32))
             gap = tf.reduce_sum(self.machine.gap(marks, sampled)) / rows
-            loss = gap + self.weight_decay * tf.nn.l2_loss(self.machine.w)
+            # Losses of replicas add.
+            decay = self.weight_decay * tf.nn.l2_loss(self.machine.w) / replica_count()
+            loss = gap + decay
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         self._steps.assign_add(1)
         self._gap.update_state(gap)

@@ -69,7 +69,7 @@ class DBNRating(AutoRec):
 
     def fit(self, x: Any = None, **kwargs: Any) -> tf.keras.callbacks.History:
         """Pre-trains, then trains; the arguments are Keras's."""
-        if self.pretrain_epochs and int(self._steps) == 0:
+        if self.pretrain_epochs and not self._steps.numpy():
             self.pretrain(x)
         return super().fit(x, **kwargs)
 

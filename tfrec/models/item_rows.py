@@ -51,6 +51,8 @@ class ItemRows(tf.Module):
         rows = RatingRows.of(known, model.scale, "item")
         blocks = rows.blocks(np.arange(rows.n_rows), BLOCK)
         self.codes.assign(np.concatenate([self._encode(b[CODE]).numpy() for b in blocks]))
+        # A row needs no training of its own: an item first rated later is answered by its code.
+        model.item_rated.assign((known.item_counts() > 0).astype(np.float32))
         users = np.flatnonzero(model.user_rated.numpy() > 0)
         users = users[np.linspace(0, len(users) - 1, min(SAMPLE, len(users))).astype(np.int64)]
         predicted = self._columns(tf.constant(users - 1)).numpy().T  # [n_items, sample]
@@ -74,7 +76,8 @@ class ItemRows(tf.Module):
         place[users] = np.arange(len(users))
         mine = place[known.user] >= 0
         error = known.weight[mine] - predicted[known.item[mine] - 1, place[known.user[mine]]]
-        self.noise.assign(max(float(np.mean(error**2)) if len(error) else 1.0, 1e-2))
+        unit = self.model.scale.unit**2
+        self.noise.assign(max(float(np.mean(error**2)) if len(error) else unit, 1e-2 * unit))
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -34,11 +34,12 @@ class CFNADE(RowModel):
     shared weights would otherwise have to spell out; of what is given alone, so p stays as above.
 
     Training draws a random split of each row instead of an order: rated columns are given with
-    one chance for the row, itself uniform in [0, 1], so that the number given is uniform in 0..D
-    and every subset of a size alike; the cost of the D - d others is weighted by ``D / (D - d)``
-    (equation 21). With ``ordinal`` w the cost is ``w C_ordinal + (1 - w) C_softmax``, where
-    C_ordinal ranks the levels by their distance from the rating (equations 15 to 19); prediction
-    is the expected level under ``softmax(s)``.
+    one chance for the row, itself uniform in [0, 1], so that the number d given is uniform in 0..D
+    and every subset of a size alike; the cost of the D - d others is weighted by
+    ``(D + 1) / (D - d)``. That is the ``D / (D - d)`` of equation 21, where d is below D: here one
+    draw in D + 1 gives all and asks nothing. With ``ordinal`` w the cost is ``w C_ordinal + (1 - w)
+    C_softmax``, where C_ordinal ranks the levels by their distance from the rating (equations 15 to
+    19); prediction is the expected level under ``softmax(s)``.
 
     Args:
         data: encoded data.
@@ -182,10 +183,10 @@ class CFNADE(RowModel):
         if self.least_given:
             weight = tf.fill(tf.shape(cost), 2.0 / (1.0 - self.least_given))  # one over those asked
         else:
-            weight = tf.gather(d / tf.maximum(left, 1.0), at[:, 0])
+            weight = tf.gather((d + 1) / tf.maximum(left, 1.0), at[:, 0])
         loss = self.per_rating(tf.reduce_sum(weight * cost), tf.reduce_sum(d))
-        decayed = [w for n, w in self._weights.items() if n[0] != "c" and n != "out_bias"]
-        penalty = self.l2 * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
+        decayed = [n for n in self._weights if n[0] != "c" and n != "out_bias"]
+        penalty = self.l2 * self.decay(decayed)
         error = super().link(scores) - tf.gather(self.scale.levels, actual - 1)
         return loss + penalty, {
             "cost": loss,

@@ -54,6 +54,16 @@ class Scale:
         """Where one level's neighbourhood ends and the next begins, float32 [L - 1]."""
         return (self.levels[1:] + self.levels[:-1]) / 2
 
+    @property
+    def unit(self) -> float:
+        """A quarter of the scale, 1 on 1 to 5: what ``l2``, rates and first weights count in."""
+        return float(self.levels[-1] - self.levels[0]) / 4 or 1.0
+
+    @property
+    def one_to_five(self) -> np.ndarray:
+        """The levels as on a scale from 1 to 5, float32 [L]: none is 0, which means not rated."""
+        return (self.levels - self.levels[0]) / np.float32(self.unit) + np.float32(1)
+
     def codes(self, ratings: np.ndarray) -> np.ndarray:
         """Code of the nearest level of each rating, uint8, same shape."""
         return (np.searchsorted(self.midpoints, ratings, side="right") + 1).astype(np.uint8)

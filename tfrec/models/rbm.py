@@ -242,8 +242,8 @@ class RatingRBM(RowModel):
         return self.logged({"loss": gap, "free_energy_per_rating": per_rating})
 
     def _decay(self) -> tf.Tensor:
-        decayed = [self[n] for n in ("w", "left", "right", "rated") if n in self._weights]
-        return self.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in decayed])
+        decayed = [n for n in ("w", "left", "right", "rated") if n in self._weights]
+        return self.weight_decay * self.decay(decayed)
 
     # -- answers ------------------------------------------------------------------------------
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.config import TrainConfig
 from tfrec.data.encoded import Interactions, RetrievalData
-from tfrec.losses.replicas import global_sum
+from tfrec.losses.replicas import global_sum, replica_count
 from tfrec.models.base import Users
 from tfrec.models.item_rows import ItemRows
 from tfrec.models.rating import SHRINK, RatingRecommender
@@ -47,8 +47,6 @@ class RowModel(RatingRecommender):
         ValueError: ``by``, ``polyak``, ``products`` or ``schedule`` out of range.
     """
 
-    outputs: ClassVar[str] = "levels"  # or "value": one linear output a column
-
     def __init__(
         self,
         data: RetrievalData,
@@ -75,7 +73,7 @@ class RowModel(RatingRecommender):
         self.column_logits = level_logits(rows, self.n_levels, SHRINK)
         self._weights: dict[str, tf.Variable] = {}
         self._averages: dict[str, tf.Variable] = {}
-        self._live = False
+        self._live = 0
         self._steps = self.add_weight(
             name="steps", shape=(), dtype=tf.int64, initializer="zeros", trainable=False
         )
@@ -94,9 +92,7 @@ class RowModel(RatingRecommender):
         raise NotImplementedError
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
-        """Ratings [...] of the K outputs [..., K]: the expected level, or the one output."""
-        if scores.shape[-1] == 1:
-            return scores[..., 0]
+        """Ratings [...] of the K outputs [..., K]: here the expected level."""
         return tf.linalg.matvec(tf.nn.softmax(scores), self.scale.levels)
 
     def objective(self, code: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -130,11 +126,12 @@ class RowModel(RatingRecommender):
     @contextmanager
     def live(self) -> Iterator[None]:
         """Within: ``self[name]`` is the weight in training, not its average."""
-        before, self._live = self._live, True
+        # Counted: replicas are traced in turns, and the first one in is the first one out.
+        self._live += 1
         try:
             yield
         finally:
-            self._live = before
+            self._live -= 1
 
     def rows_in(self, code: tf.Tensor, marks: np.ndarray, weights: tf.Tensor) -> tf.Tensor:
         """Units of rows times weights; see ``row_products.rows_in``."""
@@ -201,6 +198,11 @@ class RowModel(RatingRecommender):
                 self._figures[name] = tf.keras.metrics.Mean(name)
             self._figures[name].update_state(value)
         return {name: self._figures[name].result() for name in figures}
+
+    def decay(self, names: Iterable[str]) -> tf.Tensor:
+        """This replica's part of half the squared weights of these names: replicas' losses add."""
+        squares = tf.add_n([tf.nn.l2_loss(self[name]) for name in names])
+        return squares / replica_count()
 
     @staticmethod
     def per_rating(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
