@@ -22,6 +22,7 @@ from tests.models.behaviour import (
 from tfrec.evaluation import evaluate
 from tfrec.models import registry
 from tfrec.models.base import Recommender
+from tfrec.models.ncf import MLP, NeuMF
 from tfrec.models.nearest import nearest_items, nearest_users
 from tfrec.schema import HISTORY
 from tfrec.training.fit import fit_retrieval
@@ -180,6 +181,14 @@ def test_fold_in_knows_the_group_of_a_history(model: Any) -> None:
     history = tf.constant([[2, 4, 6, 8, 10, 2, 0], [1, 3, 5, 7, 9, 0, 0]], tf.int64)
     vectors = model.fold_in(history)
     assert vectors.shape == (2, model.item_embedding().shape[1])
+    if isinstance(model, MLP | NeuMF):  # their network compares; users compare with users
+        known = model.user_embedding(inputs(model, EVERYBODY))
+        alike = tf.matmul(
+            tf.math.l2_normalize(vectors, 1), tf.math.l2_normalize(known, 1), transpose_b=True
+        ).numpy()
+        assert alike[0, 1::2].mean() > alike[0, 0::2].mean() + 0.1
+        assert alike[1, 0::2].mean() > alike[1, 1::2].mean() + 0.1
+        return
     scores = tf.matmul(vectors, model.item_embedding(), transpose_b=True).numpy()
     assert scores[0, 1::2].mean() > scores[0, 0::2].mean()
     assert scores[1, 0::2].mean() > scores[1, 1::2].mean()

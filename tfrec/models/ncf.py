@@ -19,7 +19,6 @@ from tfrec.models.ncf_base import NCF
 from tfrec.models.ncf_parts import GMFPart, MLPPart
 from tfrec.models.ncf_solved import SolvedGMF
 from tfrec.models.pairs import BLOCK_USERS
-from tfrec.schema import HISTORY, USER_ID
 
 FINETUNE = ("sgd", "adam", "none")
 
@@ -54,20 +53,9 @@ class GMF(NCF):
         """``h * p_u``: its dot product with an item's vector is the logit, less the bias."""
         return self._vectors(users) * self.parts[0].head
 
-    def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
-        table = self.vectors if self.content else self.parts[0].items
-        if items is None:
-            return table[1:]
-        known = items <= tf.cast(self._known_items(), items.dtype)
-        return tf.gather(table, tf.where(known, items, tf.zeros_like(items)))
-
-    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
-        unknown = tf.zeros([tf.shape(history)[0]], tf.int64)
-        return self.user_embedding({USER_ID: unknown, HISTORY: history})
-
 
 class MLP(NCF):
-    """A tower over the concatenated vectors. It has no vectors to compare: its network does that.
+    """A tower over the concatenated vectors.
 
     Args:
         factors: width of the last layer.

@@ -306,6 +306,26 @@ class NCF(Recommender):
 
     # -- answers ------------------------------------------------------------------------------
 
+    def user_embedding(self, users: Users) -> tf.Tensor:
+        """What the network reads of a user, its parts side by side: float32 [batch, width].
+
+        Users compare with users, items with items; what a user and an item come to is the
+        network's to say, not their product's (but for ``GMF``).
+        """
+        return self._vectors(users)
+
+    def item_embedding(self, items: tf.Tensor | None = None) -> tf.Tensor:
+        tables = [self.vectors] if self.content else [part.items for part in self.parts]
+        if items is None:
+            return tf.concat([table[1:] for table in tables], axis=1)
+        known = items <= tf.cast(self._known_items(), items.dtype)
+        rows = tf.where(known, items, tf.zeros_like(items))
+        return tf.concat([tf.gather(table, rows) for table in tables], axis=1)
+
+    def fold_in(self, history: tf.Tensor) -> tf.Tensor:
+        unknown = tf.zeros([tf.shape(history)[0]], tf.int64)
+        return self.user_embedding({USER_ID: unknown, HISTORY: history})
+
     def _fold(self, history: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
         """User vectors float32 [batch, width] of histories, the network and the items held."""
         return fold_in_histories(
