@@ -25,7 +25,7 @@ def masked_top_k(
     exclude: tf.Tensor | None = None,
     among: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best allowed items of each row.
+    """The best allowed items of each row; an item whose score is NaN is never among them.
 
     Args:
         scores: float32 [batch, n_items]; column ``i - 1`` is item index ``i``.
@@ -39,6 +39,8 @@ def masked_top_k(
         index. Where fewer than k items are allowed the rest is index 0 and score -inf.
     """
     width = tf.shape(scores)[1]
+    # NaN is above and below nothing: where top_k leaves it depends on its neighbours.
+    scores = tf.where(tf.math.is_nan(scores), NEVER, scores)
     if exclude is not None:
         scores = tf.where(_mark(exclude, width), NEVER, scores)
     if among is not None:
