@@ -2,6 +2,7 @@
 
     python -m benchmarks.ratings --preset quick10            # each model within 10 minutes a seed
     python -m benchmarks.ratings --preset full               # the paper's sizes: hours
+    python -m benchmarks.ratings --preset variants --seeds 1 # the papers' plain nets, other sides
     python -m benchmarks.ratings --models i-rbm --seeds 1    # some of them
     python -m benchmarks.ratings --quick                     # two epochs each: does it run?
     python -m benchmarks.ratings --probe i-autorec --params '{"l2": 1e-4}'   # tune, on validation
@@ -112,7 +113,25 @@ def full() -> dict[str, Run]:
     }
 
 
-PRESETS = {"quick10": quick10, "full": full}
+def variants() -> dict[str, Run]:
+    """What the tables leave out: the papers' own nets, the other side, factored, conditional."""
+    quick = quick10()
+
+    def of(name: str, **params: Any) -> Run:
+        return replace(quick[name], params={**quick[name].params, **params})
+
+    return {
+        "i-autorec, no row mean": of("i-autorec", row_bias=False),
+        "i-cf-nade-1, no row odds": of("i-cf-nade-1", row_odds=False),
+        "i-cf-nade-1, factored": of("i-cf-nade-1", factors=50),
+        "u-cf-nade-1": of("i-cf-nade-1", by="user"),
+        "i-rbm, no row odds": of("i-rbm", row_odds=False),
+        "i-rbm, factored": of("i-rbm", factors=30),
+        "i-rbm, conditional": of("i-rbm", conditional=True),
+    }
+
+
+PRESETS = {"quick10": quick10, "full": full, "variants": variants}
 
 
 def load(seed: int, validation_share: float = VALIDATION_SHARE) -> Any:

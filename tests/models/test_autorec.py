@@ -54,6 +54,14 @@ def test_loss_is_the_mean_squared_error_of_rated_entries(data, params: dict[str,
     assert float(model.objective(tf.constant(code))[0]) == pytest.approx(expected, rel=1e-4)
 
 
+@of_each_net
+def test_without_row_bias_the_net_is_the_papers(data, params: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    code = tf.constant([[5] * 6 + [0] * 7, [1] * 6 + [0] * 7])
+    for own in (True, False):
+        model = AutoRec(data, "user", [4], row_bias=own, **params)
+        assert bool(np.abs(model.encode(code)[:, 4:]).max() > 0.1) is own
+
+
 def test_shared_levels_are_the_same_net_by_other_weights(data) -> None:  # type: ignore[no-untyped-def]
     """A level's weights in the plain net are the sum of those of all levels up to it."""
     plain, shared = (AutoRec(data, "user", [4], "levels", share_levels=s) for s in (False, True))

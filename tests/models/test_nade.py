@@ -82,10 +82,22 @@ def test_row_odds_by_hand() -> None:
     """Three ratings of a row against five of all: what is given alone."""
     model = tiny(hidden=[4])
     code = np.array([[3, 0, 3], [0, 0, 0]], np.int32)
-    shares = (np.array([0.0, 0.0, 2.0]) + 5 * model.row_odds.shares) / 7
-    found = model.row_odds(tf.constant(code)).numpy()
-    np.testing.assert_allclose(found[0], np.log(shares / model.row_odds.shares), atol=1e-5)
+    shares = (np.array([0.0, 0.0, 2.0]) + 5 * model.odds.shares) / 7
+    found = model.odds(tf.constant(code)).numpy()
+    np.testing.assert_allclose(found[0], np.log(shares / model.odds.shares), atol=1e-5)
     np.testing.assert_allclose(found[1], 0, atol=1e-6)
+
+
+def test_without_row_odds_the_net_is_the_papers() -> None:
+    """With weights of 0 nothing is left but the columns' biases, whatever a row's ratings are."""
+    code = tf.constant([[3, 3, 0], [1, 1, 0]])
+    at = tf.constant([[0, 2], [1, 2]], tf.int64)
+    for odds in (True, False):
+        model = tiny(hidden=[4], row_odds=odds)
+        model["out"].assign(tf.zeros_like(model["out"]))
+        scores = model._scores(code, at).numpy()
+        assert np.allclose(scores[0], scores[1]) is not odds
+        np.testing.assert_array_equal(model.encode(code)[:, 4:] != 0, odds)
 
 
 @pytest.mark.parametrize("common", [False, True])

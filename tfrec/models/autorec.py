@@ -41,6 +41,7 @@ class AutoRec(RowModel):
             drawn onto 1 to 5.
         dropout: share of a row's ratings hidden from the input at each training step.
         share_levels: see above.
+        row_bias: whether a row's own mean (or odds) is added; the paper's net has none.
         history_length, polyak, products, schedule: see ``RowModel``.
 
     Raises:
@@ -61,6 +62,7 @@ class AutoRec(RowModel):
         polyak: float | None = None,
         products: Products = "auto",
         schedule: Schedule = "constant",
+        row_bias: bool = True,
     ) -> None:
         super().__init__(data, by, history_length, polyak, products, schedule)
         if not hidden or min(hidden) < 1 or units not in ("rating", "levels"):
@@ -79,7 +81,7 @@ class AutoRec(RowModel):
                 f"got {units!r}"
             )
         self.units, self.l2, self.dropout = units, l2, dropout
-        self.share_levels = share_levels
+        self.share_levels, self.row_bias = share_levels, row_bias
         self.act = ACTIVATIONS[activation]
         # Layer sizes within the net: code layers down, then back up to the first one's size.
         self.sizes = [*hidden, *reversed(list(hidden)[:-1])]
@@ -122,7 +124,7 @@ class AutoRec(RowModel):
         for i in range(1, len(self.sizes)):
             hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"b{i}"])
         own = self.odds(code) if self.units == "levels" else self.row_mean(code)
-        return tf.concat([hidden, own], axis=1)
+        return tf.concat([hidden, own if self.row_bias else tf.zeros_like(own)], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.units == "levels":

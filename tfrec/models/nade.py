@@ -53,6 +53,7 @@ class CFNADE(RowModel):
             training asks for them with much given, and all asked weigh alike: the cost is no longer
             an estimate of the likelihood over all orders, but one of the ratings missing.
         common: see above.
+        row_odds: whether a row's own odds are added, see above; the paper's net has none.
         l2: of the weights, against the cost of one rating.
         history_length: see ``RowModel``.
         polyak: decay of the averaged weights that answer.
@@ -72,6 +73,7 @@ class CFNADE(RowModel):
         ordinal: float = 1.0,
         least_given: float = 0.0,
         common: bool = False,
+        row_odds: bool = True,
         l2: float = 3e-4,
         history_length: int | None = None,
         polyak: float | None = 0.995,
@@ -96,7 +98,7 @@ class CFNADE(RowModel):
         self.act, self.depth = ACTIVATIONS[activation], len(hidden)
         random = np.random.default_rng(0)
         n, levels = self.n_columns, self.n_levels
-        self.row_odds = RowOdds(self.scale, data.train.weight)
+        self.odds, self.row_odds = RowOdds(self.scale, data.train.weight), row_odds
         ends = {"in": hidden[0], "out": hidden[-1]}
         for side, size in ends.items():
             rank = factors or size
@@ -126,8 +128,13 @@ class CFNADE(RowModel):
             hidden = self.act(tf.matmul(hidden, self[f"w{i}"]) + self[f"c{i}"])
         return hidden
 
+    def _own(self, code: tf.Tensor) -> tf.Tensor:
+        """What a row adds to the scores itself, float32 [batch, L]."""
+        odds = self.odds(code)
+        return odds if self.row_odds else tf.zeros_like(odds)
+
     def encode(self, code: tf.Tensor) -> tf.Tensor:
-        return tf.concat([self.coded(code), self.row_odds(code)], axis=1)
+        return tf.concat([self.coded(code), self._own(code)], axis=1)
 
     def output(self) -> tuple[tf.Tensor, tf.Tensor]:
         weights = self["out"]
@@ -135,7 +142,7 @@ class CFNADE(RowModel):
             weights = tf.einsum("nkr,rd->nkd", weights, self["out_mix"])
         if self.common:
             weights = weights[:, :-1] + weights[:, -1:]
-        return self.row_odds.through(weights, cumulated=True), self["out_bias"]
+        return self.odds.through(weights, cumulated=True), self["out_bias"]
 
     def link(self, scores: tf.Tensor) -> tf.Tensor:
         return super().link(tf.cumsum(scores, axis=-1))
@@ -145,7 +152,7 @@ class CFNADE(RowModel):
 
     def _scores(self, code: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         """Cumulated scores s of the columns at int64 [pair, 2], codes given: float32 [pair, L]."""
-        hidden, odds = self.coded(code), self.row_odds(code)
+        hidden, odds = self.coded(code), self._own(code)
         if self.factors is not None:
             hidden = tf.matmul(hidden, self["out_mix"], transpose_b=True)
         raw = self.rows_out(hidden, self["out"], at)
