@@ -24,10 +24,10 @@ from tfrec.features.fit import fit_encoder, retrieval_data
 from tfrec.models.registry import build, spec
 from tfrec.training.rating import fit_rating
 
-# Less regularised than the baseline, which has the parameters of large data; the bad one predicts
-# hardly more than the mean; the net learns nothing at all.
+# Of as few dimensions as the ratings were made of, where the baseline has those of large data; the
+# bad one predicts hardly more than the mean; the net learns nothing at all.
 MODELS: dict[str, tuple[str, dict[str, Any], TrainConfig]] = {
-    "good": ("biased_mf", {"dim": 4, "l2": 1.0}, TrainConfig(epochs=10)),
+    "good": ("biased_mf", {"dim": 2, "l2": 0.05, "nu": 1.0}, TrainConfig(epochs=30)),
     "items": ("autorec", {"by": "item", "hidden": [16], "l2": 1e-4}, TrainConfig(epochs=3)),
     "bad": ("biased_mf", {"dim": 4, "l2": 1e6}, TrainConfig(epochs=2)),
 }

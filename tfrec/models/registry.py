@@ -186,7 +186,7 @@ MODELS: dict[str, ModelSpec] = {
             "rating",
             "biased_mf:BiasedMF",
             "Koren et al. 2009; Zhou et al. 2008",
-            {"dim": 40, "l2": 8.0},
+            {"dim": 20, "l2": 0.07, "nu": 1.0},
         ),
         ModelSpec(
             "wide_deep",
