@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tests.builders import checkerboard, random_data, without_split
 from tests.models.behaviour import inputs
+from tests.rated import rated_data
 from tfrec.config import TrainConfig
 from tfrec.evaluation import evaluate
 from tfrec.training.fit import fit_retrieval
@@ -79,6 +80,23 @@ def test_a_training_that_diverged_is_refused(validation: bool) -> None:
     data = random_data(30, 15) if validation else without_split(random_data(30, 15), "validation")
     with pytest.raises(ValueError, match=r"'mf_logistic' diverged.*lower train.learning_rate"):
         fit_retrieval("mf_logistic", PARAMS, TRAIN, data, callbacks=[Spoil(1)])
+
+
+def test_rating_models_that_diverge_are_treated_alike() -> None:
+    class SpoilNet(Spoil):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            if epoch + 1 == self.epoch:
+                weight = self.model.trainable_variables[0]
+                weight.assign(np.nan * weight)
+
+    params, train = {"by": "user", "hidden": [4]}, TRAIN.model_copy(update={"epochs": 4})
+    data = rated_data(30, 12, seed=5)
+    result = fit_retrieval("autorec", params, train, data, callbacks=[SpoilNet(3)])
+    assert result.best_epoch in (1, 2)
+    assert [epoch for epoch, _ in result.validated] == [1, 2, 3]
+    assert all(np.isfinite(v).all() for v in result.model.trainable_variables)
+    with pytest.raises(ValueError, match=r"'autorec' diverged.*lower train.learning_rate"):
+        fit_retrieval("autorec", params, train, data, callbacks=[SpoilNet(1)])
 
 
 def test_rare_validation_still_measures_the_last_epoch() -> None:

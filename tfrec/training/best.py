@@ -10,11 +10,14 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tfrec.config import TrainConfig
 
 STATE = "best.json"
 
@@ -90,6 +93,22 @@ class BestEpoch(tf.keras.callbacks.Callback):
                 self._weights = self.model.get_weights()
         if self._folder is not None and self._weights is not None:
             self._write(self._folder, better)
+
+    def refuse_divergence(
+        self, name: str, train: TrainConfig, history: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Where no epoch was of use and the last loss or validation is NaN, says so.
+
+        Raises:
+            ValueError: such a training of the model ``name``.
+        """
+        last = [value for _, value in self.measured[-1:]] + list(history.get("loss", ()))[-1:]
+        if self.best is None and any(math.isnan(value) for value in last):
+            raise ValueError(
+                f"training {name!r} diverged: its loss or scores are no numbers after "
+                f"{self._last} epochs; lower train.learning_rate (got {train.learning_rate:g}), or "
+                f"raise the regularisation in params"
+            )
 
     @property
     def over(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -137,12 +136,7 @@ def fit_retrieval(
         verbose=verbose,
     )
     figures = {key: [float(v) for v in values] for key, values in history.history.items()}
-    if validate.best is None and _diverged(figures, validate.measured):
-        raise ValueError(
-            f"training {name!r} diverged: its loss or scores are no numbers after "
-            f"{len(next(iter(figures.values())))} epochs; lower train.learning_rate (got "
-            f"{train.learning_rate:g}), or raise the regularisation in params"
-        )
+    validate.refuse_divergence(name, train, figures)
     model.refresh()
     return FitResult(
         model=model,
@@ -152,9 +146,3 @@ def fit_retrieval(
         validated=validate.measured,
         warm=warm,
     )
-
-
-def _diverged(figures: dict[str, list[float]], measured: list[tuple[int, float]]) -> bool:
-    """Whether the last loss or the last validation is no number."""
-    last = [values[-1] for key, values in figures.items() if key == "loss" and values]
-    return any(math.isnan(v) for v in [*last, *(value for _, value in measured[-1:])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -64,7 +65,8 @@ class ValidateRatings(BestEpoch):
         value = self._measure()
         if logs is not None:
             logs[f"val_{self.metric}"] = value
-        if self.over:
+        # Weights that are no numbers stay so: an earlier epoch is the best there will be.
+        if self.over or math.isnan(value):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -109,7 +111,8 @@ def fit_rating(
 
     Raises:
         KeyError: no such model. TypeError: a parameter it does not take.
-        ValueError: a model that predicts no ratings, another metric, or no training events.
+        ValueError: a model that predicts no ratings, another metric, no training events, or a
+            training that diverged before any epoch was of use.
     """
     if not predicts_ratings(name):
         raise ValueError(f"{name!r} predicts no ratings; rating models are {rating_models()}")
@@ -126,10 +129,12 @@ def fit_rating(
         callbacks=[validate, *callbacks],
         verbose=verbose,
     )
+    figures = {key: [float(v) for v in values] for key, values in history.history.items()}
+    validate.refuse_divergence(name, train, figures)
     model.observe(data.train)
     return FitResult(
         model=model,
-        history={key: [float(v) for v in values] for key, values in history.history.items()},
+        history=figures,
         best_epoch=validate.best_epoch,
         best=validate.best,
         validated=validate.measured,
