@@ -113,6 +113,8 @@ def test_evaluate_and_compare(made: Path, tmp_path: Path) -> None:
     printed = run("compare", made / "one", made / "two", *words)
     assert "95% interval" in printed
     assert "ndcg@10" in printed
+    alone = run("compare", made / "one", made / "one", *words, code=2)
+    assert "two SavedModels or more" in alone
 
 
 def test_evaluate_by_metric_and_by_the_features_of_a_configuration(

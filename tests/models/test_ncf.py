@@ -285,6 +285,10 @@ def test_bad_parameters_say_what_to_mend() -> None:
         build("mlp", DATA, {"layers": 0})
     with pytest.raises(ValueError, match="gmf_als holds parameters of 'als' but for dim"):
         build("neumf", DATA, {"gmf_als": {"dim": 8}})
+    with pytest.raises(ValueError, match=r"pairs is one of .*; got 'all'"):
+        build("neumf", DATA, {"gmf_als": {}, "gmf_pairs": "all"})
+    with pytest.raises(ValueError, match=r"negatives, history_length.*got 0, "):
+        build("neumf", DATA, {"gmf_negatives": 0})
     with pytest.raises(ValueError, match="gmf_als is a way of pre-training"):
         build("neumf", DATA, {"gmf_als": {}, "pretrain": False})
     with pytest.raises(ValueError, match="negatives, history_length, fold_in_steps and block"):

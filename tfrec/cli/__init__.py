@@ -353,6 +353,11 @@ def compare(
 ) -> None:
     """Compares exported models on the same users, with paired intervals."""
     with told():
+        if len({f.resolve() for f in folders}) < 2:
+            raise ValueError(
+                f"compare takes two SavedModels or more; got {', '.join(map(str, folders))}; "
+                f"'tfrec evaluate' measures one"
+            )
         short = len({f.name for f in folders}) == len(folders)
         named = {f.name if short else str(f): f for f in folders}
         evaluations, on = _measure(named, tables, config, metric, batch_size)

@@ -18,7 +18,7 @@ from tfrec.models.base import Users
 from tfrec.models.ncf_base import NCF
 from tfrec.models.ncf_parts import GMFPart, MLPPart
 from tfrec.models.ncf_solved import SolvedGMF
-from tfrec.models.pairs import BLOCK_USERS
+from tfrec.models.pairs import BLOCK_USERS, checked_pairs
 
 FINETUNE = ("sgd", "adam", "none")
 
@@ -163,7 +163,8 @@ class NeuMF(NCF):
         self.finetune, self.finetune_learning_rate = finetune, finetune_learning_rate
         self.gmf_learning_rate = gmf_learning_rate
         gmf_l2 = l2 if gmf_l2 is None else gmf_l2
-        gmf = (gmf_negatives or negatives, gmf_l2, *answer, gmf_pairs, block_users)
+        own = negatives if gmf_negatives is None else gmf_negatives
+        gmf = (own, gmf_l2, *answer, checked_pairs(gmf_pairs), block_users)
         stages = [
             NCF(data, parts[:1], *gmf)
             if gmf_als is None
