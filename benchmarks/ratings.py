@@ -106,8 +106,8 @@ def full() -> dict[str, Run]:
         "i-rbm": Run("rbm", {**ITEM, "hidden": 100, **RBM, **CHAIN}, 24, 64, 0.005, 4),
         "u-autorec": Run("autorec", {**USER, "hidden": [500], **AUTOREC}, 40),
         "i-autorec": Run("autorec", {**ITEM, "hidden": [500], **AUTOREC, "dropout": 0.5}, 40),
-        "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 40, 128, 2e-3),
-        "i-dbn": Run("dbn", {**net, "pretrain_epochs": 20}, 40, 128, 2e-3),
+        "i-autorec-levels": Run("autorec", {**net, "units": "levels"}, 20, 128, 2e-3),
+        "i-dbn": Run("dbn", {**net, "pretrain_epochs": 5}, 20, 128, 2e-3),
         "i-cf-nade-1": Run("cf_nade", {**nade, "hidden": [500]}, 60, 128, 1.5e-3, 10),
         "i-cf-nade-2": Run("cf_nade", {**nade, "hidden": [500, 500]}, 60, 128, 1.5e-3, 10),
     }
