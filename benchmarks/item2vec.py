@@ -7,13 +7,14 @@
 (cosine), over all movies and over the rarest third, as in Barkan & Koenigstein 2016 (artists there:
 82% against 80% for SVD; rare ones 68 against 58). Vectors of all events; nothing is held out.
 ``<set>/last-out/full``: hit rate of the last event among 10 items of the whole catalogue, against
-PureSVD (rank by validation) and most popular. Exponent, window, match and epochs are chosen on the
-last but one event (seed 0). Results are written after every setting; ``--resume`` goes on with what
-the file holds.
+PureSVD (rank by validation) and most popular. Exponent, window, match, how many recent items are
+the user, and epochs are chosen on the last but one event (seed 0). Results are written after every
+setting; ``--resume`` goes on with what the file holds.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,14 @@ SETS = ("ml-1m", "online_retail", "completejourney")
 NEIGHBOURS = 8
 DIM = 64
 SUBSAMPLE = 1e-4
+# Of next purchases: shops have fewer events than MovieLens-1M and fewer that are very frequent.
+NEXT = {
+    "ml-1m": {"dim": 64, "subsample": 1e-4, "epochs": 10},
+    "online_retail": {"dim": 128, "subsample": 1e-3, "epochs": 20},
+    "completejourney": {"dim": 128, "subsample": 1e-3, "epochs": 20},
+}
+LENGTHS = (1, 3, 10)  # recent items whose average is the user
+RANKS = (16, 32, 64, 128, 256)
 TRAIN = TrainConfig(epochs=10, batch_size=1024, learning_rate=5e-3, patience=0)
 GENRE_EXPONENTS = (0.75, 0.0, -0.5)
 GRID = [
@@ -47,35 +56,33 @@ GRID = [
 ]
 
 
-class ByBoth(tf.keras.callbacks.Callback):
-    """Validates one training under both ways of matching, epoch by epoch.
+class ByAnswers(tf.keras.callbacks.Callback):
+    """Validates one training under all ways of answering, epoch by epoch.
 
     Attributes:
-        best: of each way, the highest NDCG@10 and its epoch.
+        best: of each match and history length, the highest NDCG@10 and its epoch.
     """
 
     def __init__(self, data: RetrievalData) -> None:
         super().__init__()
-        self.best = {"context": (-1.0, 1), "similar": (-1.0, 1)}
+        ways = itertools.product(("context", "similar"), LENGTHS)
+        self.best = dict.fromkeys(ways, (-1.0, 1))
         self._data = data
-        self._rankers: dict[str, Ranker] = {}
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        questions = held_out(self._data, "validation")
-        # One each: a ranker keeps the trace of its first answer, and with it the way of matching.
-        self._rankers = {
-            match: Ranker(self.model, self._data, questions, 10) for match in self.best
-        }
+        self._rankers: dict[tuple[str, int], Ranker] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        for match, best in self.best.items():
-            self.model.match = match
-            self.model.refresh()
-            ranker = self._rankers[match]
+        self.model.refresh()
+        for way, best in self.best.items():
+            self.model.match, self.model.history_length = way
+            if way not in self._rankers:
+                # One each: a ranker keeps the trace of its first answer, and with it the way.
+                questions = held_out(self._data, "validation")
+                self._rankers[way] = Ranker(self.model, self._data, questions, 10)
+            ranker = self._rankers[way]
             found = evaluate(
                 self.model, self._data, "validation", (10,), ranker=ranker, progress=False
             )
-            self.best[match] = max(best, (found["ndcg@10"], epoch + 1), key=lambda b: b[0])
+            self.best[way] = max(best, (found["ndcg@10"], epoch + 1), key=lambda b: b[0])
 
 
 def movies(folder: Path, work: Path) -> Workspace:
@@ -187,32 +194,37 @@ def told(setting: dict[str, Any]) -> str:
 
 
 def tuned(
-    results: Results, protocol: str, data: RetrievalData, train: TrainConfig, quick: bool
+    results: Results,
+    protocol: str,
+    data: RetrievalData,
+    train: TrainConfig,
+    params: dict[str, Any],
+    quick: bool,
 ) -> tuple[dict[str, Any], int]:
     """The best setting of the grid on validation, and its epochs."""
     found: list[tuple[float, dict[str, Any], int]] = []
     for setting in GRID[:1] if quick else GRID:
-        both: dict[str, dict[str, Any]] = {
-            match: {**setting, "match": match} for match in ("context", "similar")
+        ways: dict[tuple[str, int], dict[str, Any]] = {
+            way: {**setting, "match": way[0], "history_length": way[1]}
+            for way in itertools.product(("context", "similar"), LENGTHS)
         }
 
         def kept(metric: str, one: dict[str, Any]) -> float | None:
             return results.value("item2vec", metric, protocol=protocol, seed=0, note=told(one))
 
-        if any(kept("validation_ndcg@10", one) is None for one in both.values()):
-            params = {"dim": DIM, "subsample": SUBSAMPLE, **both["context"]}
-            by_both = ByBoth(data)
+        if any(kept("validation_ndcg@10", one) is None for one in ways.values()):
+            answers = ByAnswers(data)
             without = replace(data, validation=data.validation.select(data.validation.user < 0))
-            fit_retrieval("item2vec", params, train, without, callbacks=[by_both])
-            for match, one in both.items():
+            fit_retrieval("item2vec", {**params, **setting}, train, without, callbacks=[answers])
+            for way, one in ways.items():
                 for metric, number in zip(
-                    ("validation_ndcg@10", "best_epoch"), by_both.best[match], strict=True
+                    ("validation_ndcg@10", "best_epoch"), answers.best[way], strict=True
                 ):
                     results.add(
                         "item2vec", metric, number, protocol=protocol, seed=0, note=told(one)
                     )
             results.write()
-        for one in both.values():
+        for one in ways.values():
             found.append(
                 (kept("validation_ndcg@10", one) or 0.0, one, int(kept("best_epoch", one) or 1))
             )
@@ -232,18 +244,18 @@ def purchases(results: Results, name: str, data: RetrievalData, seeds: int, quic
     if results.value("popular", "ndcg@10", protocol=protocol) is None:
         popular = fit_retrieval("popular", {}, TRAIN, data.refit()).model
         keep("popular", evaluate(popular, data, "test", (10,)), None, "")
-        ranks = (64,) if quick else (16, 32, 64, 128)
+        ranks = (64,) if quick else RANKS
         rank = max(ranks, key=lambda r: pure_svd(data, "validation", r)["ndcg@10"])
         keep("pure_svd", pure_svd(data.refit(), "test", rank), None, f"rank {rank}")
-    epochs = 2 if quick else TRAIN.epochs if name == "ml-1m" else 2 * TRAIN.epochs
-    train = TRAIN.model_copy(update={"epochs": epochs})
-    setting, epochs = tuned(results, protocol, data, train, quick)
+    params = dict(NEXT[name])
+    epochs = params.pop("epochs")
+    train = TRAIN.model_copy(update={"epochs": 2 if quick else epochs})
+    setting, epochs = tuned(results, protocol, data, train, params, quick)
     note = f"tuned: {told(setting)}"
     for seed in range(seeds):
         if results.value("item2vec", "ndcg@10", protocol=protocol, seed=seed, note=note) is None:
             final = train.model_copy(update={"epochs": epochs, "seed": seed})
-            params = {"dim": DIM, "subsample": SUBSAMPLE, **setting}
-            model = fit_retrieval("item2vec", params, final, data.refit()).model
+            model = fit_retrieval("item2vec", {**params, **setting}, final, data.refit()).model
             keep("item2vec", evaluate(model, data, "test", (10,)), seed, note)
 
 
