@@ -12,6 +12,7 @@ A house of its own: nothing here imports ``tfrec``. Read upward:
     warmup, calls            warm-up records; every RPC as a plain function
     grpc_service, rest       the two transports; health, http_server, rest_json beside them
     server, processes        one process; several on one port, which peers keeps in step
+    quiet                    imports without what TensorFlow always says
     proxy                    completes requests for a server elsewhere
 
 ``python -m serving --port 8500 --model_name m --model_base_path /models/m`` starts it;

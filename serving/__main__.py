@@ -6,14 +6,13 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from serving import flags
+from serving.quiet import quiet_imports
 
 log = logging.getLogger("serving")
 
@@ -22,28 +21,6 @@ def _log_to_stderr() -> None:
     form = "%(asctime)s %(process)d %(levelname).1s %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
-
-
-@contextmanager
-def _quiet_imports() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries write to stderr while they load.
-
-    They log a page about CPUs and GPUs before any setting reaches them. Where the import fails, all
-    of it is shown.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def serve_main(argv: Sequence[str]) -> int:
@@ -63,7 +40,7 @@ def serve_main(argv: Sequence[str]) -> int:
         print(f"serving: {error}", file=sys.stderr)
         return 2
     if "upstream" in given:
-        with _quiet_imports():
+        with quiet_imports():
             from serving.proxy import run_proxy
         return run_proxy(given)
     processes = given.pop("processes", 1)
@@ -92,7 +69,7 @@ def run_one(given: dict[str, Any], own: str = "", others: Sequence[str] = ()) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
 
-    with _quiet_imports():
+    with quiet_imports():
         from serving import memory
         from serving.errors import ServingError
         from serving.options import Options, OptionsError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +14,6 @@ from serving.options import Options
 from serving.server import Server
 from tests.tables import FEATURES, small_data, small_tables
 from tfrec import cli
-from tfrec.cli.common import without_start_lines
 from tfrec.data.tables import Tables, write_tables
 from tfrec.export.retrieval import export_retrieval, title_table
 from tfrec.models.registry import build
@@ -193,25 +191,3 @@ def test_query_without_a_server_says_so(made: Path) -> None:
 def test_wrong_model_folder_is_explained(made: Path, tmp_path: Path) -> None:
     printed = run("evaluate", "--model", tmp_path, "--data", made / "tables", code=2)
     assert "holds no SavedModel" in printed
-
-
-def test_the_lines_that_tensorflow_always_says_are_held_back_and_no_other(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    with without_start_lines():
-        os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called ...\n")
-        os.write(2, b"I0000 00:00:1 port.cc:153] oneDNN custom operations are on.\n")
-        os.write(2, b"E0000 00:00:1 no such library\n")
-    os.write(2, b"I0000 said later\n")
-    assert capfd.readouterr().err == "E0000 00:00:1 no such library\nI0000 said later\n"
-
-
-def test_a_failing_start_still_tells_what_was_said(capfd: pytest.CaptureFixture[str]) -> None:
-    def fails() -> None:
-        with without_start_lines():
-            os.write(2, b"cannot open a library\n")
-            raise ImportError
-
-    with pytest.raises(ImportError):
-        fails()
-    assert capfd.readouterr().err == "cannot open a library\n"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,32 +22,11 @@ IncludeSeen = Annotated[
 ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="SavedModel, or its versions.")]
 
 
-# What TensorFlow's C++ says while it is loaded, before its log obeys TF_CPP_MIN_LOG_LEVEL.
-_AT_START = re.compile(rb"I0000 |WARNING: All log messages before absl::InitializeLog")
-
-
-@contextmanager
-def without_start_lines() -> Iterator[None]:
-    """Holds back what is written to stderr, then writes all but the lines of ``_AT_START``."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held:
-                if not _AT_START.match(line):
-                    os.write(2, line)
-
-
 def start_tensorflow() -> None:
     """Imports TensorFlow (seconds) without the lines that it always says."""
-    with without_start_lines():
+    from serving.quiet import quiet_imports
+
+    with quiet_imports():
         import tensorflow  # noqa: F401
 
 
