@@ -13,7 +13,6 @@ negatives an event) trains for a whole epoch, or where that is more than 2,500 s
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -132,14 +131,10 @@ JOBS = {"neumf epoch": neumf, "als sweep": als, "evaluation": evaluation}
 UNITS = {"seconds": "s", "peak_memory": "MiB"}
 
 
-def options() -> argparse.ArgumentParser:
+def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--one", nargs=2, metavar=("LOG", "JOB"), help="one, printed as JSON")
-    return parser
-
-
-def main() -> None:
-    given = options().parse_args()
+    given = parser.parse_args()
     if given.one:
         log, job = given.one
         found = JOBS[job](synthetic(*LOGS[log]))

@@ -47,7 +47,8 @@ NEXT = {
     "online_retail": {"dim": 128, "subsample": 1e-3, "epochs": 20},
     "completejourney": {"dim": 128, "subsample": 1e-3, "epochs": 20},
 }
-LENGTHS = (1, 3, 10)  # recent items whose average is the user
+# Ways of answering: the match, and of how many recent items the average is the user.
+WAYS = tuple(itertools.product(("context", "similar"), (1, 3, 10)))
 RANKS = (16, 32, 64, 128, 256)
 TRAIN = TrainConfig(epochs=10, batch_size=1024, learning_rate=5e-3, patience=0)
 GENRE_EXPONENTS = (0.75, 0.0, -0.5)
@@ -65,9 +66,9 @@ class ByAnswers(tf.keras.callbacks.Callback):
 
     def __init__(self, data: RetrievalData) -> None:
         super().__init__()
-        ways = itertools.product(("context", "similar"), LENGTHS)
-        self.best = dict.fromkeys(ways, (-1.0, 1))
+        self.best = dict.fromkeys(WAYS, (-1.0, 1))
         self._data = data
+        self._questions = held_out(data, "validation")
         self._rankers: dict[tuple[str, int], Ranker] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -76,8 +77,7 @@ class ByAnswers(tf.keras.callbacks.Callback):
             self.model.match, self.model.history_length = way
             if way not in self._rankers:
                 # One each: a ranker keeps the trace of its first answer, and with it the way.
-                questions = held_out(self._data, "validation")
-                self._rankers[way] = Ranker(self.model, self._data, questions, 10)
+                self._rankers[way] = Ranker(self.model, self._data, self._questions, 10)
             ranker = self._rankers[way]
             found = evaluate(
                 self.model, self._data, "validation", (10,), ranker=ranker, progress=False
@@ -205,8 +205,7 @@ def tuned(
     found: list[tuple[float, dict[str, Any], int]] = []
     for setting in GRID[:1] if quick else GRID:
         ways: dict[tuple[str, int], dict[str, Any]] = {
-            way: {**setting, "match": way[0], "history_length": way[1]}
-            for way in itertools.product(("context", "similar"), LENGTHS)
+            way: {**setting, "match": way[0], "history_length": way[1]} for way in WAYS
         }
 
         def kept(metric: str, one: dict[str, Any]) -> float | None:
